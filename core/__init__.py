@@ -1,0 +1,1 @@
+"""Pictures, networks, losses and the engine. Knows no web and no queue."""

@@ -1,0 +1,187 @@
+"""A trained network on disk, and the zoo of them.
+
+One safetensors file, `<folder>/<arch>/<dataset>/<style>.safetensors`, rebuilds its network alone; VGG16Net's frozen
+encoder is the loss network's file, checked by hash. The card lies in the header as JSON, so that listing a zoo reads
+no weights and imports no torch. Weights are float16, or 8 bits a value with a float16 scale for each row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from core.errors import BadCheckpoint, BadParameter
+from core.files import replacing
+from core.names import STRIDES, is_name, unknown
+from core.recipes import TrainParams
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core.nets import Net
+
+SUFFIX = ".safetensors"
+_SCALE = ".scale"
+
+
+class Card(BaseModel):
+    """What a checkpoint says of itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    params: TrainParams
+    style_sha256: str
+    """Of the style image's file."""
+    images: int
+    """Photographs that it was trained on."""
+    loss_network: str
+    """`bundled`, `imagenet` or the name of a file."""
+    loss_network_sha256: str
+    first_losses: dict[str, float]
+    last_losses: dict[str, float]
+    """Means over the first and last steps of the main stage."""
+    created: AwareDatetime
+    bits: Literal[8, 16] = 16
+
+    @property
+    def stride(self) -> int:
+        return STRIDES[self.params.arch]
+
+
+def save(path: Path, net: Net, card: Card) -> None:
+    """Write `net`'s own weights and the card, whole or not at all; `card.bits` says how."""
+    from safetensors.torch import save_file
+
+    tensors = own_weights(net)
+    tensors = quantise(tensors) if card.bits == 8 else {k: v.half() for k, v in tensors.items()}
+    with replacing(path) as temporary:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"card": card.model_dump_json()})
+
+
+def read_card(path: Path) -> Card:
+    """The card, from the header alone. Raises BadCheckpoint."""
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+        return Card.model_validate_json(metadata["card"])
+    except (OSError, SafetensorError, KeyError, ValidationError) as error:
+        raise BadCheckpoint(f"{path} is not a checkpoint of ours: {error}") from error
+
+
+def load(path: Path, vgg16: str = "bundled") -> Net:
+    """The network on the CPU, in float32, ready for inference.
+
+    `vgg16` is where a VGG16Net finds its encoder when its card names a file of another machine. Raises BadCheckpoint,
+    also where that encoder is not the one that the network was trained with.
+    """
+    from safetensors.torch import load_file
+
+    from core.nets import build
+    from core.vgg import load_vgg16
+
+    card = read_card(path)
+    encoder = None
+    if card.params.arch == "vgg16":
+        encoder = load_vgg16(card.loss_network if card.loss_network in ("bundled", "imagenet") else vgg16)
+        if encoder.sha256 != card.loss_network_sha256:
+            raise BadCheckpoint(
+                f"{path} was trained with another VGG16 ({card.loss_network_sha256[:12]}…) than the one here "
+                f"({encoder.sha256[:12]}…, {encoder.source}): set vgg16 to that one."
+            )
+    net = build(card.params.arch, encoder, card.params.upsample)
+    try:
+        weights = dequantise(load_file(path))
+        missing, unexpected = net.load_state_dict(weights, strict=False)
+    except (SafetensorError, OSError, RuntimeError, KeyError) as error:
+        raise BadCheckpoint(f"{path} does not fit its network: {error}") from error
+    if unexpected or any(not name.startswith(net.frozen) for name in missing):
+        raise BadCheckpoint(f"{path} does not fit its network: its weights have other names.")
+    return net.requires_grad_(False).eval()
+
+
+def own_weights(net: Net) -> dict[str, Tensor]:
+    """The state that training changes, without the frozen part."""
+    return {name: value for name, value in net.state_dict().items() if not name.startswith(net.frozen)}
+
+
+def quantise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Kernels to int8, each row (first axis) with a float16 scale, its largest value over 127; the rest to float16."""
+    packed = {}
+    for name, value in tensors.items():
+        if value.dim() < 4:
+            packed[name] = value.half()
+            continue
+        rows = value.float().flatten(1)
+        scale = (rows.abs().amax(1).clamp(min=1e-8) / 127).half().float().clamp(min=6e-8)
+        packed[name] = (rows / scale[:, None]).round().clamp(-127, 127).char().reshape(value.shape)
+        packed[name + _SCALE] = scale.half()
+    return packed
+
+
+def dequantise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Float32 tensors, whether or not they were quantised."""
+    return {
+        name: value.float() * tensors[name + _SCALE].float().view(-1, 1, 1, 1)
+        if name + _SCALE in tensors
+        else value.float()
+        for name, value in tensors.items()
+        if not name.endswith(_SCALE)
+    }
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A checkpoint of the zoo: where it lies and what its card says."""
+
+    path: Path
+    card: Card
+
+
+class Zoo:
+    """The checkpoints in some folders, looked up by name; a later folder's win over an earlier one's.
+
+    A name is compared with what is there and never becomes a path. Files that come or go are seen at the next look.
+    """
+
+    def __init__(self, *folders: Path) -> None:
+        self.folders = folders
+        self._cards: dict[tuple[Path, int, int], Card | None] = {}
+
+    def entries(self) -> dict[tuple[str, str, str], Entry]:
+        """Every (arch, dataset, style) there is. A file that is no checkpoint of ours is passed over."""
+        found = {}
+        for folder in self.folders:
+            for path in sorted(folder.glob(f"*/*/*{SUFFIX}")):
+                card = self._card(path)
+                if card and all(map(is_name, names := (*path.parts[-3:-1], path.stem))):
+                    found[(names[0], names[1], names[2])] = Entry(path, card)
+        return found
+
+    def find(self, arch: str, dataset: str, style: str) -> Entry:
+        """Raises NotFound with the models there are and the nearest."""
+        entries = self.entries()
+        if (arch, dataset, style) not in entries:
+            raise unknown("model", f"{arch}/{dataset}/{style}", ("/".join(key) for key in entries))
+        return entries[(arch, dataset, style)]
+
+    def _card(self, path: Path) -> Card | None:
+        stat = path.stat()
+        key = (path, stat.st_mtime_ns, stat.st_size)
+        if key not in self._cards:
+            try:
+                self._cards[key] = read_card(path)
+            except BadCheckpoint:
+                self._cards[key] = None
+        return self._cards[key]
+
+
+def place(folder: Path, params: TrainParams) -> Path:
+    """Where the checkpoint of `params` goes in a zoo's folder. Raises BadParameter for names that are none."""
+    names = (params.arch, params.dataset, params.style)
+    if not all(map(is_name, names)):
+        raise BadParameter(f"Not a name for a file: {'/'.join(names)}.")
+    return folder.joinpath(*names).with_suffix(SUFFIX)

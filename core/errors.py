@@ -1,0 +1,61 @@
+"""Every error that Impasto raises on purpose, in one tree.
+
+Whoever shows an error maps the class, never the text: `api.errors` has the HTTP statuses, the command
+line prints the message. A message says what was wrong, the limit that it met and what to do; `extra` carries the
+same facts for a program to read.
+
+    ImpastoError
+    ├── BadPicture             bytes that are no picture, or a broken one
+    ├── UnsupportedFormat      a kind of file that we do not read
+    ├── TooLarge               over a limit on bytes or pixels
+    ├── BadParameter           a value outside what is allowed
+    ├── NotFound               no model, style or file of that name
+    ├── Busy                   more work waiting than is taken on
+    ├── BadCheckpoint          a file of weights that is not what it says it is
+    └── Unavailable            something that must be fetched or installed first
+"""
+
+from typing import Any
+
+
+class ImpastoError(Exception):
+    """The root. `code` is a stable name for programs, `extra` the facts of the message as JSON values."""
+
+    code = "error"
+
+    def __init__(self, message: str, **extra: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.extra = extra
+
+
+class BadPicture(ImpastoError):
+    code = "bad_picture"
+
+
+class UnsupportedFormat(ImpastoError):
+    code = "unsupported_format"
+
+
+class TooLarge(ImpastoError):
+    code = "too_large"
+
+
+class BadParameter(ImpastoError):
+    code = "bad_parameter"
+
+
+class NotFound(ImpastoError):
+    code = "not_found"
+
+
+class Busy(ImpastoError):
+    code = "busy"
+
+
+class BadCheckpoint(ImpastoError):
+    code = "bad_checkpoint"
+
+
+class Unavailable(ImpastoError):
+    code = "unavailable"

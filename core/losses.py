@@ -1,0 +1,32 @@
+"""The report's losses, in float32 whatever the features are: a Gram matrix in bfloat16 loses digits."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def gram(features: Tensor) -> Tensor:
+    """Gram matrices (B, N, N) of features (B, N, H, W): `A = F @ F.T / (N * M)`, M = H * W (eq. 1, 4)."""
+    b, n, h, w = features.shape
+    f = features.float().reshape(b, n, h * w)  # (B, N, M)
+    return f @ f.transpose(1, 2) / (n * h * w)
+
+
+def content_loss(features: Tensor, target: Tensor) -> Tensor:
+    """`MSE(P, F)` (eq. 2) of two sets of features of one shape; a scalar."""
+    return F.mse_loss(features.float(), target.float())
+
+
+def style_loss(features: Tensor, target_gram: Tensor) -> Tensor:
+    """`MSE(A, G)` of one layer (eq. 3, 5): features (B, N, H, W) against a Gram matrix (N, N); a scalar."""
+    return F.mse_loss(gram(features), target_gram.float().expand(features.shape[0], -1, -1))
+
+
+def tv_loss(pictures: Tensor) -> Tensor:
+    """Total variation of (B, C, H, W): the mean squared difference of neighbours, down plus across; a scalar.
+
+    Not in the report: it takes the place of nothing there, and its weight is 0 unless asked for.
+    """
+    p = pictures.float()
+    down = (p[..., 1:, :] - p[..., :-1, :]).square().mean()
+    across = (p[..., :, 1:] - p[..., :, :-1]).square().mean()
+    return down + across

@@ -1,0 +1,58 @@
+"""What things are called: networks, datasets, styles, VGG16's layers; and the nearest to a name that is none.
+
+Imports no torch: what only looks things up starts in a moment.
+"""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, StringConstraints
+
+from core.errors import NotFound
+
+NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+
+Arch = Literal["aonet", "vgg16"]
+Upsample = Literal["nearest", "deconv"]
+STRIDES = {"aonet": 4, "vgg16": 8}
+"""What a picture's sides are padded to multiples of, by network."""
+MIN_SIDE = 16  # pixels: the smallest picture that the networks paint
+
+STYLES = ("rain_princess", "the_scream", "the_shipwreck", "udnie", "wave")
+DATASETS = ("coco", "tinyimagenet")
+
+CHANNELS = {
+    f"relu{block}_{i}": width
+    for block, (depth, width) in enumerate([(2, 64), (2, 128), (3, 256), (3, 512), (3, 512)], start=1)
+    for i in range(1, depth + 1)
+}
+"""VGG16's layers, relu1_1 to relu5_3 in the order of computation -> channels."""
+
+
+def is_name(text: str) -> bool:
+    return re.fullmatch(NAME, text) is not None
+
+
+def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> NotFound:
+    """The error for a name that is none: says which there are and which is nearest."""
+    names = list(known)
+    nearest = get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    return NotFound(
+        f"There is no {what} {name[:80]!r}.{hint} There are: {', '.join(names) or 'none'}.{advice}",
+        known=names,
+        nearest=nearest[0] if nearest else None,
+    )
+
+
+def check_layer(name: str) -> str:
+    """The name itself; raises NotFound, with the nearest name, where VGG16 has no such layer."""
+    if name not in CHANNELS:
+        raise unknown("VGG16 layer", name, CHANNELS)
+    return name
+
+
+Layer = Annotated[str, AfterValidator(check_layer)]

@@ -1,0 +1,139 @@
+"""Every parameter of training, its default and its bounds, once. Table 1 and our own recipes as tables."""
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from core.names import MIN_SIDE, Arch, Layer, Name, Upsample
+
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+"""Algorithm 2's style layers."""
+
+
+STYLE_SIZE = 384
+"""Short side of the style image, px. The report names none; at 256 the strokes come out finer than a brush's."""
+
+
+class Stage(BaseModel):
+    """A short stage before the main one: smaller crops, more steps. Without a style weight the network only learns to
+    give the photograph back, which is where painting starts best."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: int = Field(gt=0)
+    size: int = Field(ge=64)
+    batch: int = Field(gt=0)
+    lr: float = Field(gt=0)
+    style_weight: float | None = Field(default=None, gt=0)
+
+
+class TrainParams(BaseModel):
+    """What Algorithm 2 is run with. The defaults that depend on network and dataset are Table 1's: see `recipe`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    arch: Arch = Field(description="the network")
+    dataset: Name = Field(description="the name that the photographs go by")
+    style: Name = Field(description="the name that the style goes by")
+    upsample: Upsample = Field("nearest", description="how the network enlarges: nearest, or deconv as in the report")
+
+    size: int = Field(256, ge=64, le=1024, description="side of the square training pictures, px")
+    batch: int = Field(4, ge=1, le=256, description="pictures a step")
+    steps: int | None = Field(None, ge=1, description="steps of the main stage; one epoch unless told")
+    lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
+    lr_fall: float = Field(0, ge=0, le=1, description="last part of the main stage over which the rate falls to 5%")
+    output_lr: float = Field(1, gt=0, description="times the rate, for the last convolution, whose values are pixels")
+    clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
+
+    content_weight: float = Field(17, ge=0, description="w_c")
+    style_weight: float = Field(50, ge=0, description="w_s")
+    style_from: float | None = Field(None, gt=0, description="w_s at the start; rises to w_s over the first half")
+    tv_weight: float = Field(0, ge=0, description="weight of the total variation")
+    content_layers: tuple[Layer, ...] = Field(("relu2_2",), min_length=1, description="content layers")
+    style_size: int = Field(STYLE_SIZE, ge=MIN_SIDE, le=2048, description="short side of the style image, px")
+    normalise: bool = Field(
+        False,
+        description="divide each style term by its target Gram's mean square and each content term by the "
+        "variance of the photograph's features, so that all start near 1",
+    )
+    warmup: tuple[Stage, ...] = Field((), description="short stages before the main one")
+
+    augment: bool = Field(False, description="random crops and flips instead of centre crops, for small sets")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the weights, the order of the photographs and the crops")
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Self:
+        if not self.content_weight and not self.style_weight:
+            raise ValueError("content_weight and style_weight are both 0: there is nothing to learn")
+        return self
+
+
+TABLE_1: dict[tuple[str, str], dict[str, Any]] = {
+    ("aonet", "coco"): {"size": 256, "content_weight": 17, "style_weight": 50, "content_layers": ("relu2_2",)},
+    ("aonet", "tinyimagenet"): {"size": 256, "content_weight": 17, "style_weight": 50, "content_layers": ("relu1_2",)},
+    ("vgg16", "coco"): {"size": 256, "content_weight": 17, "style_weight": 50, "content_layers": ("relu2_2",)},
+    ("vgg16", "tinyimagenet"): {"size": 256, "content_weight": 1, "style_weight": 5, "content_layers": ("relu1_2",)},
+}
+"""The report's Table 1, by network and dataset; batch 4, Adam at 1e-3 and one epoch are `TrainParams`' defaults."""
+
+OURS: dict[str, Any] = {
+    "normalise": True,
+    "content_weight": 1,
+    "style_from": 1,
+    "style_weight": 10,
+    "tv_weight": 0.1,
+    "content_layers": ("relu2_2", "relu3_3"),
+    "steps": 600,
+    "lr_fall": 0.5,
+    "output_lr": 64,
+    "clip": 1,
+    "augment": True,
+    "warmup": (
+        Stage(steps=400, size=96, batch=4, lr=2e-3),
+        Stage(steps=200, size=128, batch=2, lr=1e-3, style_weight=0.5),
+    ),
+}
+"""What our own checkpoints are trained with. Table 1's weights are the original VGG16's; under the bundled loss network
+they leave the photograph tinted, not painted."""
+
+
+def recipe(
+    arch: str, dataset: str, style: str, kind: Literal["report", "ours"] = "report", **changes: Any
+) -> TrainParams:
+    """Table 1's parameters (`report`) or our own (`ours`) for one model, with `changes` over them.
+
+    Another dataset than the report's two takes the row of `coco`. Raises pydantic's ValidationError.
+    """
+    row = TABLE_1.get((arch, dataset), TABLE_1.get((arch, "coco"), {}))
+    if (dataset, style) == ("tinyimagenet", "rain_princess") and arch == "vgg16":
+        row = row | {"size": 224}
+    if kind == "ours":
+        row = row | OURS
+    return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))  # type: ignore[arg-type]
+
+
+class PaintParams(BaseModel):
+    """What a painting is asked for with: of the command line and of `/stylize` alike."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    style: Name = Field(description="the style, such as wave", examples=["wave"])
+    arch: Arch = Field("aonet", description="the network")
+    dataset: Name = Field("coco", description="what the network was trained on")
+    strength: float = Field(1, ge=0, le=1, description="0 is the photograph, 1 the painting, between them a blend")
+    preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
+    paint_size: int | Literal["full"] = Field(
+        1280,
+        description="the long side that the network sees, px; a brush stroke has a size in pixels, so smaller is "
+        "bolder. `full` is the picture's own",
+        examples=[1280, "full"],
+    )
+    max_side: int | None = Field(None, ge=MIN_SIDE, description="shrink the answer to this long side, px")
+    format: Literal["png", "jpeg", "webp"] = Field("png", description="of the answer")
+
+    @field_validator("paint_size")
+    @classmethod
+    def _large_enough(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < MIN_SIDE:
+            raise ValueError(f"at least {MIN_SIDE} px, or full")
+        return value

@@ -1,0 +1,38 @@
+"""Everything that can be set from outside, read once, frozen and passed in."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).parent.parent
+
+
+class Settings(BaseSettings):
+    """`Settings()` reads IMPASTO_<NAME> from the environment; core never does so by itself."""
+
+    model_config = SettingsConfigDict(env_prefix="IMPASTO_", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="address that the service listens on")
+    port: int = Field(8000, ge=0, le=65535, description="port that the service listens on")
+
+    models: Path = Field(ROOT / "models", description="the models that came with Impasto")
+    styles: Path = Field(Path("data/styles"), description="the models trained here")
+    cache: Path = Field(Path("~/.cache/impasto"), description="compiled models and unpacked datasets; can be deleted")
+    vgg16: str = Field("bundled", description="the loss network: bundled, imagenet or the path of a .pth")
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where networks run; auto is a GPU if there is one"
+    )
+    threads: int = Field(0, ge=0, description="threads of one painting on the CPU; 0 is all cores")
+    loaded: int = Field(4, ge=1, description="models kept in memory")
+
+    max_bytes: int = Field(16_000_000, gt=0, description="largest request body, bytes")
+    max_pixels: int = Field(24_000_000, gt=0, description="largest picture, pixels")
+    slots: int = Field(2, ge=1, description="pictures worked on at once")
+    queue: int = Field(16, ge=0, description="pictures that may wait for a slot")
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.cache.expanduser()

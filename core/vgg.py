@@ -1,0 +1,152 @@
+"""The loss network: VGG16 features by layer name, from one of three sources of weights.
+
+A picture is float32 RGB (B, 3, H, W) in 0..255. The mean is subtracted in here and nowhere else, and
+nothing is divided: the units are those of the original Caffe VGG16, which Table 1's weights go with.
+"""
+
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from core.errors import BadCheckpoint, NotFound, Unavailable
+from core.names import CHANNELS, check_layer
+
+MEAN = (123.68, 116.779, 103.939)  # RGB, 0..255
+
+BUNDLED = Path(__file__).parent.parent / "models" / "vgg16.safetensors"
+BUNDLED_SHA256 = "8e50c15234384fd2d47847fce10cac441f7b447f6d3988a68f84622352d48c18"
+
+_TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # the convolutions' places in vgg16().features
+
+
+class VGG16(nn.Module):
+    """VGG16's 13 convolutions, frozen: `vgg(pictures, layers)` gives {layer: features}.
+
+    `source` and `sha256` say where the weights came from and which they are; a checkpoint's card repeats them.
+    """
+
+    mean: Tensor
+
+    def __init__(self, source: str = "random", sha256: str = "") -> None:
+        super().__init__()
+        self.source, self.sha256 = source, sha256
+        widths = [3, *CHANNELS.values()]
+        self.convs = nn.ModuleDict(
+            {name: nn.Conv2d(widths[k], widths[k + 1], 3, padding=1) for k, name in enumerate(CHANNELS)}
+        )
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+
+    def forward(self, pictures: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Features (B, C, H/2^k, W/2^k) of `pictures` (B, 3, H, W), RGB 0..255, for each of `layers`.
+
+        Computes no further than the last layer asked for. Raises NotFound for a name that is no layer.
+        """
+        missing = {check_layer(name) for name in layers}
+        features: dict[str, Tensor] = {}
+        x = pictures - self.mean
+        for name, conv in self.convs.items():
+            if not missing:
+                break
+            if name.endswith("_1") and name != "relu1_1":
+                x = F.max_pool2d(x, 2)  # (B, C, h, w) -> (B, C, h/2, w/2)
+            x = F.relu(conv(x))  # never in place: what was handed out stays as it is
+            if name in missing:
+                features[name] = x
+                missing.remove(name)
+        return features
+
+
+def load_vgg16(source: str = "bundled") -> VGG16:
+    """The loss network from `bundled`, `imagenet`, or the path of a `.pth` in Caffe's BGR convention.
+
+    - `bundled`: trained by this project, in the clone, needs no network.
+    - `imagenet`: the original weights in RGB, torchvision's IMAGENET1K_FEATURES; its loader fetches them
+      on first use and checks their hash.
+    - a path, such as the report's `vgg16-00b39a1b.pth`: the original weights, for pictures in BGR.
+
+    Raises NotFound for a path where nothing lies, BadCheckpoint for a file that does not hold VGG16 or whose
+    hash is wrong, Unavailable where `imagenet` cannot be fetched.
+    """
+    if source == "bundled":
+        return _build(source, BUNDLED, _read_bundled(BUNDLED))
+    if source == "imagenet":
+        path, state = _fetch_imagenet()
+        return _build(source, path, state)
+    path = Path(source)
+    state = _read_pth(path)
+    first = "features.0.weight" if "features.0.weight" in state else "0.weight"
+    if first in state:
+        state[first] = state[first].flip(1)  # BGR -> RGB
+    return _build(source, path, state)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    return sha256(path.read_bytes()).hexdigest()
+
+
+def _build(source: str, path: Path, state: dict[str, Any]) -> VGG16:
+    """`state` is named as in torchvision: `0.weight` … `28.bias`, with or without `features.` before it."""
+    vgg = VGG16(source, file_sha256(path))
+    prefix = "features." if "features.0.weight" in state else ""
+    try:
+        vgg.convs.load_state_dict(
+            {
+                f"{name}.{kind}": state[f"{prefix}{index}.{kind}"].float()
+                for name, index in zip(CHANNELS, _TORCHVISION, strict=True)
+                for kind in ("weight", "bias")
+            }
+        )
+    except (KeyError, AttributeError, RuntimeError) as error:
+        raise BadCheckpoint(f"{path} does not hold VGG16's 13 convolutions: {error}") from error
+    return vgg.requires_grad_(False)
+
+
+def _read_bundled(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise NotFound(f"The bundled loss network is missing: {path}. Restore it from the repository.")
+    if (found := file_sha256(path)) != BUNDLED_SHA256:
+        raise BadCheckpoint(
+            f"{path} is not the loss network that this version came with (SHA-256 {found[:12]}…, "
+            f"expected {BUNDLED_SHA256[:12]}…). Restore it from the repository."
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise BadCheckpoint(f"{path} is not a safetensors file: {error}") from error
+
+
+def _fetch_imagenet() -> tuple[Path, dict[str, Any]]:
+    from torchvision.models import VGG16_Weights
+
+    weights = VGG16_Weights.IMAGENET1K_FEATURES
+    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # no connection, or a wrong hash
+        raise Unavailable(
+            f"The ImageNet weights could not be fetched from {weights.url} ({error}). Fetch that file where there is "
+            f"a connection and put it at {path}, or use the bundled loss network (vgg16=bundled)."
+        ) from error
+    return path, dict(state)
+
+
+def _read_pth(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise NotFound(f"No loss network at {path}. Use `bundled`, `imagenet` or the path of a .pth file.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)  # never runs pickled code
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise BadCheckpoint(f"{path} is not a file of plain PyTorch weights: {error}") from error
+    if not isinstance(state, dict):
+        raise BadCheckpoint(f"{path} holds a {type(state).__name__}, not a dictionary of weights.")
+    return state

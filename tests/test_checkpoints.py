@@ -1,0 +1,130 @@
+import json
+import struct
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from core.checkpoints import Zoo, dequantise, load, own_weights, place, quantise, read_card, save
+from core.errors import BadCheckpoint, NotFound
+from core.nets import build
+from tests.conftest import card
+
+
+def test_a_checkpoint_rebuilds_its_network(tmp_path, vgg):
+    net = build("aonet").eval()
+    about = card(vgg)
+    path = place(tmp_path, about.params)
+    save(path, net, about)
+    again = load(path)
+    picture = torch.rand(1, 3, 32, 32) * 255
+    torch.testing.assert_close(again(picture), net(picture), atol=1.0, rtol=0)  # float16: of 255
+    assert read_card(path) == about
+    assert not any(p.requires_grad for p in again.parameters())
+
+
+def test_vgg16_is_kept_without_its_frozen_part_in_8_bits(models, vgg):
+    path = models / "vgg16/coco/plain.safetensors"
+    assert path.stat().st_size < 11_000_000  # 10.1 M values, a byte each
+    net = load(path)
+    assert torch.equal(net.encoder.convs["relu4_2"].weight, vgg.convs["relu4_2"].weight)
+
+
+def test_8_bits_are_within_half_a_step():
+    kernel = torch.randn(5, 4, 3, 3) * torch.tensor([1e-3, 1, 10, 1e-6, 0]).view(5, 1, 1, 1)
+    packed = quantise({"layer.weight": kernel, "layer.bias": torch.ones(5)})
+    assert packed["layer.weight"].dtype == torch.int8
+    assert packed["layer.bias"].dtype == torch.float16
+    again = dequantise(packed)
+    assert set(again) == {"layer.weight", "layer.bias"}
+    step = kernel.abs().flatten(1).amax(1) / 127
+    assert ((again["layer.weight"] - kernel).abs().flatten(1).amax(1) <= 0.6 * step + 1e-7).all()
+
+
+def test_another_vgg16_than_it_was_trained_with_is_refused(tmp_path, vgg):
+    about = card(vgg, "vgg16", bits=8).model_copy(update={"loss_network_sha256": "f" * 64})
+    path = place(tmp_path, about.params)
+    save(path, build("vgg16", vgg), about)
+    with pytest.raises(BadCheckpoint, match="another VGG16"):
+        load(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing", struct.pack("<Q", 10**12) + b"{}"])
+def test_a_file_that_is_no_checkpoint(tmp_path, content):
+    path = tmp_path / "aonet/coco/bad.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(BadCheckpoint, match="not a checkpoint of ours"):
+        read_card(path)
+    assert Zoo(tmp_path).entries() == {}
+
+
+def test_weights_that_do_not_fit(tmp_path, vgg):
+    path = tmp_path / "odd.safetensors"
+    save_file({"layers.0.weight": torch.zeros(1)}, path, {"card": card(vgg).model_dump_json()})
+    with pytest.raises(BadCheckpoint, match="does not fit its network"):
+        load(path)
+    weights = own_weights(build("aonet"))
+    weights["more"] = torch.zeros(1)
+    save_file(weights, path, {"card": card(vgg).model_dump_json()})
+    with pytest.raises(BadCheckpoint, match="other names"):
+        load(path)
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, vgg, monkeypatch):
+    about = card(vgg)
+    path = place(tmp_path, about.params)
+    save(path, build("aonet"), about)
+    before = path.read_bytes()
+
+    def full_disk(tensors, file, metadata):
+        file.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        save(path, build("aonet"), about)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["plain.safetensors"]
+
+
+def test_the_zoo_lists_and_finds(models):
+    zoo = Zoo(models, models / "none")
+    assert set(zoo.entries()) == {("aonet", "coco", "plain"), ("vgg16", "coco", "plain")}
+    assert zoo.find("aonet", "coco", "plain").path == models / "aonet/coco/plain.safetensors"
+
+
+@pytest.mark.parametrize("style", ["plian", "../../../etc/passwd", "plain\0", "", "/"])
+def test_an_unknown_model_is_answered_with_those_there_are(models, style):
+    with pytest.raises(NotFound) as error:
+        Zoo(models).find("aonet", "coco", style)
+    assert error.value.extra["known"] == ["aonet/coco/plain", "vgg16/coco/plain"]
+    assert error.value.extra["nearest"] == "aonet/coco/plain"
+
+
+def test_the_zoo_sees_files_come_and_go(tmp_path, models):
+    zoo = Zoo(models, tmp_path)
+    new = tmp_path / "aonet/mine/new.safetensors"
+    new.parent.mkdir(parents=True)
+    new.write_bytes((models / "aonet/coco/plain.safetensors").read_bytes())
+    assert ("aonet", "mine", "new") in zoo.entries()
+    new.unlink()
+    assert ("aonet", "mine", "new") not in zoo.entries()
+
+
+def test_listing_reads_headers_and_imports_no_torch(tmp_path, vgg):
+    about = card(vgg)
+    path = tmp_path / "aonet/coco/plain.safetensors"
+    path.parent.mkdir(parents=True)
+    header = json.dumps(
+        {"__metadata__": {"card": about.model_dump_json()}, "x": {"dtype": "F16", "shape": [0], "data_offsets": [0, 0]}}
+    ).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    code = (
+        "import sys, pathlib; from core.checkpoints import Zoo; "
+        f"print(len(Zoo(pathlib.Path({str(tmp_path)!r})).entries()), 'torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["1", "False"]

@@ -1,0 +1,149 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core import engine as module
+from core.checkpoints import Zoo, load
+from core.engine import Engine, cpu_precision, has_openvino
+from core.errors import BadCheckpoint, BadParameter
+from core.images import decode
+from core.settings import ROOT
+
+ARCHS = ["aonet", "vgg16"]
+SIZES = [(16, 16), (37, 50), (64, 129)]
+
+
+def by_torch(path: Path, rgb: np.ndarray) -> np.ndarray:
+    """What the unfolded network paints in float32."""
+    picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+    with torch.inference_mode():
+        painting = load(path)(picture)[0].permute(1, 2, 0)
+    return painting.clamp(0, 255).numpy()
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.square(a.astype(float) - b).mean()))
+
+
+@pytest.fixture(scope="module")
+def engine(cache: Path) -> Engine:
+    return Engine(cache, device="cpu")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("size", SIZES)
+def test_it_paints_what_the_network_paints(engine, models, arch, size):
+    path = models / arch / "coco/plain.safetensors"
+    rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    painting = engine.painter(path)(rgb)
+    assert painting.shape == rgb.shape
+    assert painting.dtype == np.uint8
+    if cpu_precision() == "f32":
+        assert np.abs(painting - by_torch(path, rgb)).max() <= 0.6  # rounding, and a little
+    else:
+        assert psnr(painting, by_torch(path, rgb)) > 30  # untrained networks amplify noise
+
+
+def test_torch_paints_the_same_where_openvino_is_missing(cache, models, photo, monkeypatch):
+    monkeypatch.setattr(module, "has_openvino", lambda: False)
+    path = models / "aonet/coco/plain.safetensors"
+    painting = Engine(cache, device="cpu").painter(path)(photo)
+    assert np.abs(painting - by_torch(path, photo)).max() <= 0.6
+
+
+def trained() -> list[Path]:
+    return [entry.path for entry in Zoo(ROOT / "models").entries().values()]
+
+
+@pytest.mark.parametrize("path", trained(), ids=lambda path: "-".join(path.with_suffix("").parts[-3:]))
+def test_bfloat16_of_the_trained_stays_within_45_db(engine, path):
+    if not has_openvino() or cpu_precision() != "bf16":
+        pytest.skip("this processor has no bfloat16")
+    photo = decode((ROOT / "docs/cat.jpg").read_bytes()).rgb
+    assert psnr(engine.painter(path)(photo), by_torch(path, photo)) >= 45
+
+
+@pytest.mark.parametrize("path", trained(), ids=lambda path: "-".join(path.with_suffix("").parts[-3:]))
+def test_float32_of_the_trained_is_the_networks_own(engine, path):
+    if cpu_precision() != "f32":
+        pytest.skip("this processor computes in bfloat16")
+    photo = decode((ROOT / "docs/cat.jpg").read_bytes()).rgb[:128, :200]
+    assert psnr(engine.painter(path)(photo), by_torch(path, photo)) >= 50
+
+
+def test_many_threads_paint_many_sizes(engine, models):
+    painter = engine.painter(models / "aonet/coco/plain.safetensors")
+    pictures = [np.random.default_rng(k).integers(0, 256, (20 + k, 30 - k, 3), dtype=np.uint8) for k in range(8)]
+    alone = [painter(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(painter, pictures * 3))
+    for expected, painting in zip(alone * 3, together, strict=True):
+        np.testing.assert_array_equal(painting, expected)
+
+
+def test_two_threads_make_a_painter_once(cache, models, monkeypatch):
+    made = []
+    engine = Engine(cache, device="cpu")
+    make = engine._make
+    monkeypatch.setattr(engine, "_make", lambda path: made.append(path) or make(path))
+    with ThreadPoolExecutor(4) as pool:
+        painters = set(pool.map(engine.painter, [models / "aonet/coco/plain.safetensors"] * 8))
+    assert len(made) == len(painters) == 1
+
+
+def test_it_keeps_the_last_used(cache, models):
+    engine = Engine(cache, device="cpu", loaded=1)
+    a, b = (models / arch / "coco/plain.safetensors" for arch in ARCHS)
+    first = engine.painter(a)
+    assert engine.painter(a) is first
+    engine.painter(b)
+    assert engine.painter(a) is not first
+
+
+def test_a_checkpoint_that_changed_is_loaded_anew(cache, models, tmp_path):
+    engine = Engine(cache, device="cpu")
+    path = tmp_path / "aonet/coco/plain.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes((models / "aonet/coco/plain.safetensors").read_bytes())
+    first = engine.painter(path)
+    path.write_bytes((models / "vgg16/coco/plain.safetensors").read_bytes())
+    assert engine.painter(path) is not first
+
+
+@pytest.mark.parametrize("size", [(15, 40), (40, 1), (0, 40)])
+def test_a_side_under_16_px_is_refused(engine, models, size):
+    with pytest.raises(BadParameter, match="16 px"):
+        engine.painter(models / "aonet/coco/plain.safetensors")(np.zeros((*size, 3), np.uint8))
+
+
+def test_what_is_no_checkpoint_is_refused(engine, tmp_path):
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(b"bad")
+    with pytest.raises(BadCheckpoint):
+        engine.painter(path)
+
+
+def test_a_second_start_needs_no_torch_and_telemetry_stays_off(engine, models, cache):
+    path = models / "aonet/coco/plain.safetensors"
+    engine.painter(path)
+    code = (
+        "import sys, pathlib, numpy; from core.engine import Engine; "
+        f"painter = Engine(pathlib.Path({str(cache)!r})).painter(pathlib.Path({str(path)!r})); "
+        "painter(numpy.zeros((32, 32, 3), 'uint8')); "
+        "print('torch' in sys.modules, sys.modules.get('openvino_telemetry'))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["False", "None"]
+
+
+@pytest.mark.gpu
+def test_cuda_paints_what_the_processor_paints(engine, models, cache, photo):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    path = models / "aonet/coco/plain.safetensors"
+    assert psnr(Engine(cache, device="cuda").painter(path)(photo), engine.painter(path)(photo)) > 30

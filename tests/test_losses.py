@@ -1,0 +1,50 @@
+import torch
+
+from core.losses import content_loss, gram, style_loss, tv_loss
+
+
+def test_gram_of_a_constant():
+    features = torch.full((1, 2, 3, 4), 5.0)
+    # F @ F.T has M * c^2 everywhere: 12 * 25, divided by N * M = 24
+    assert torch.equal(gram(features), torch.full((1, 2, 2), 12.5))
+
+
+def test_gram_of_orthogonal_features_is_diagonal():
+    features = torch.zeros(1, 2, 2, 2)
+    features[0, 0, 0, 0] = 2
+    features[0, 1, 1, 1] = 4
+    # squared lengths 4 and 16, divided by 2 * 4
+    assert torch.equal(gram(features), torch.tensor([[[0.5, 0], [0, 2.0]]]))
+
+
+def test_gram_does_not_see_where_things_are():
+    features = torch.rand(2, 3, 4, 5)
+    torch.testing.assert_close(gram(features), gram(features.flip(2, 3)))
+
+
+def test_gram_is_float32_whatever_the_features_are():
+    features = torch.full((1, 1, 64, 64), 3.0, dtype=torch.bfloat16)
+    assert gram(features).dtype == torch.float32
+    assert gram(features).item() == 9.0
+
+
+def test_losses_of_equal_pictures_are_zero():
+    features = torch.rand(2, 3, 8, 8)
+    assert content_loss(features, features) == 0
+    same = features[:1].expand(2, -1, -1, -1)
+    assert style_loss(same, gram(features)[0]) < 1e-14
+
+
+def test_content_loss_is_a_mean_of_squares():
+    assert content_loss(torch.zeros(1, 2, 2, 2), torch.full((1, 2, 2, 2), 3.0)) == 9
+
+
+def test_style_loss_is_a_mean_of_squares():
+    features = torch.full((1, 2, 3, 4), 5.0)
+    assert style_loss(features, torch.full((2, 2), 10.5)) == 4
+
+
+def test_total_variation_of_a_checkerboard_and_of_a_plain():
+    checkerboard = (torch.arange(4)[:, None] + torch.arange(4)) % 2 * 10.0
+    assert tv_loss(checkerboard[None, None]) == 200  # every neighbour differs by 10, both ways
+    assert tv_loss(torch.full((1, 3, 4, 4), 7.0)) == 0

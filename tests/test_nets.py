@@ -1,0 +1,83 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from core.errors import BadParameter, NotFound
+from core.nets import AONet, FoldedUp, Up, build, fold
+
+SIZES = [(16, 16), (16, 33), (37, 50), (64, 48)]
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
+def test_aonet_has_the_reports_parameters():
+    assert parameters(build("aonet")) == 1_679_235
+    assert parameters(build("aonet", upsample="deconv")) == 1_679_235
+
+
+def test_aonet_reads_like_its_table():
+    convs = [m for m in AONet("deconv").modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    assert [(m.in_channels, m.out_channels, m.kernel_size[0], m.stride[0]) for m in convs] == [
+        (3, 32, 9, 1),
+        (32, 64, 3, 2),
+        (64, 128, 3, 2),
+        *[(128, 128, 3, 1)] * 10,
+        (128, 64, 3, 2),
+        (64, 32, 3, 2),
+        (32, 3, 9, 1),
+    ]
+    assert all(m.padding_mode == "reflect" for m in convs if isinstance(m, nn.Conv2d))
+
+
+def test_vgg16_starts_from_the_loss_networks_convolutions_and_leaves_them_alone(vgg):
+    net = build("vgg16", vgg)
+    kernel = net.layers[0].weight
+    assert torch.equal(kernel, vgg.convs["relu4_3"].weight)
+    assert kernel.data_ptr() != vgg.convs["relu4_3"].weight.data_ptr()
+    assert not any(p.requires_grad for p in net.encoder.parameters())
+
+
+@pytest.mark.parametrize("arch", ["aonet", "vgg16"])
+@pytest.mark.parametrize("upsample", ["nearest", "deconv"])
+@pytest.mark.parametrize("size", SIZES)
+def test_any_size_comes_back(arch, upsample, size, vgg):
+    net = build(arch, vgg, upsample)
+    with torch.no_grad():
+        assert net(torch.rand(1, 3, *size) * 255).shape == (1, 3, *size)
+
+
+def test_a_side_under_16_px_is_refused():
+    with pytest.raises(BadParameter, match=r"64x15.*16 px"):
+        build("aonet")(torch.zeros(1, 3, 15, 64))
+
+
+def test_an_unknown_network_is_answered_with_the_known():
+    with pytest.raises(NotFound, match=r"Did you mean aonet.*aonet, vgg16") as error:
+        build("aonett")
+    assert error.value.extra == {"known": ["aonet", "vgg16"], "nearest": "aonet"}
+
+
+@pytest.mark.parametrize("size", [(2, 2), (5, 7), (8, 3)])
+def test_folded_upsampling_is_the_same_function(size):
+    up = Up(6, 4, "nearest")
+    x = torch.randn(2, 6, *size)
+    torch.testing.assert_close(FoldedUp(up)(x), up(x), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("arch", ["aonet", "vgg16"])
+def test_a_folded_network_paints_the_same(arch, vgg):
+    net = build(arch, vgg).eval()
+    folded = fold(copy.deepcopy(net))
+    picture = torch.rand(1, 3, 37, 50) * 255
+    with torch.no_grad():
+        torch.testing.assert_close(folded(picture), net(picture), atol=5e-3, rtol=0)  # of 255
+    assert not any(isinstance(m, Up) for m in folded.modules())
+
+
+def test_folding_leaves_transposed_convolutions():
+    net = fold(build("aonet", upsample="deconv"))
+    assert sum(isinstance(m, Up) for m in net.modules()) == 2

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from core.images import Picture
+from core.paint import blend, paint, with_colors_of
+from core.recipes import PaintParams
+
+
+def inverted(rgb):
+    """A painter whose answer is known: the negative."""
+    return 255 - rgb
+
+
+def params(**changes):
+    return PaintParams(**{"style": "plain"} | changes)
+
+
+def test_strength_0_is_the_photograph(photo):
+    np.testing.assert_array_equal(paint(inverted, Picture(photo), params(strength=0)).rgb, photo)
+
+
+def test_strength_1_is_the_painting(photo):
+    np.testing.assert_array_equal(paint(inverted, Picture(photo), params()).rgb, 255 - photo)
+
+
+def test_strength_between_is_a_blend(photo):
+    painting = paint(inverted, Picture(photo), params(strength=0.25)).rgb
+    expected = 0.75 * photo.astype(float) + 0.25 * (255 - photo.astype(float))
+    assert np.abs(painting - expected).max() <= 1
+
+
+def test_blend_of_black_and_white():
+    black, white = np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)
+    assert (blend(black, white, 0.5) == 127).all()
+
+
+def test_preserved_colours_are_the_photographs_and_brightness_the_paintings():
+    photo = np.full((4, 4, 3), (200, 100, 50), np.uint8)
+    painting = np.full((4, 4, 3), 90, np.uint8)
+    red, green, blue = with_colors_of(photo, painting)[0, 0].astype(float)
+    assert abs(0.299 * red + 0.587 * green + 0.114 * blue - 90) <= 1.5
+    assert abs((red - green) - 100) <= 4  # differences of channels are colour
+    assert abs((green - blue) - 50) <= 4
+
+
+def test_the_network_sees_paint_size_and_the_answer_has_the_pictures(photo):
+    seen = []
+
+    def painter(rgb):
+        seen.append(rgb.shape)
+        return rgb
+
+    assert paint(painter, Picture(photo), params(paint_size=25)).rgb.shape == (37, 50, 3)
+    assert paint(painter, Picture(photo), params(paint_size="full")).rgb.shape == (37, 50, 3)
+    assert paint(painter, Picture(photo), params(paint_size=1280)).rgb.shape == (37, 50, 3)
+    assert seen == [(18, 25, 3), (37, 50, 3), (37, 50, 3)]
+
+
+def test_a_narrow_picture_is_not_shrunk_under_what_networks_paint():
+    seen = []
+
+    def painter(rgb):
+        seen.append(rgb.shape)
+        return rgb
+
+    tall = np.zeros((400, 20, 3), np.uint8)
+    assert paint(painter, Picture(tall), params(paint_size=100)).rgb.shape == (400, 20, 3)
+    assert seen == [(100, 16, 3)]
+
+
+def test_max_side_shrinks_the_answer_and_its_alpha(photo):
+    alpha = np.full((37, 50), 7, np.uint8)
+    painting = paint(inverted, Picture(photo, alpha), params(max_side=20))
+    assert painting.rgb.shape == (15, 20, 3)
+    assert painting.alpha is not None
+    assert painting.alpha.shape == (15, 20)
+    assert (painting.alpha == 7).all()
+    assert paint(inverted, Picture(photo), params(max_side=9999)).rgb.shape == (37, 50, 3)  # never enlarged
+
+
+def test_alpha_is_kept(photo):
+    alpha = np.arange(37 * 50, dtype=np.uint8).reshape(37, 50)
+    np.testing.assert_array_equal(paint(inverted, Picture(photo, alpha), params()).alpha, alpha)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"strength": 1.01},
+        {"strength": float("nan")},
+        {"paint_size": 15},
+        {"paint_size": "half"},
+        {"max_side": 0},
+        {"format": "gif"},
+        {"arch": "resnet"},
+        {"style": "../wave"},
+        {"colour": True},
+    ],
+)
+def test_parameters_out_of_bounds(wrong):
+    with pytest.raises(ValidationError):
+        params(**wrong)
