@@ -128,7 +128,7 @@ class TorchPainter:
         self.stride = net.stride
         self.device = device
         self._bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported()
-        self._module = _module(net).to(device, memory_format=torch.channels_last)
+        self._module = _module(net).to(device).to(memory_format=torch.channels_last)
 
     def __call__(self, rgb: Bytes) -> Bytes:
         import torch

@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from core.engine import Painter
+from core.errors import BadParameter
 from core.images import Bytes, Picture, fit, resize
 from core.names import MIN_SIDE
 from core.recipes import PaintParams
@@ -12,12 +13,16 @@ from core.recipes import PaintParams
 def paint(painter: Painter, picture: Picture, params: PaintParams) -> Picture:
     """The painting of `picture`, of its size or shrunk to `max_side`; alpha is kept.
 
-    The network sees the picture at `paint_size`, and its painting is enlarged again. Raises BadParameter for a picture
-    under 16 px a side.
+    The network sees the picture at `paint_size`, and its painting is enlarged again. Raises BadParameter where the
+    picture, or what `max_side` leaves of it, is under 16 px a side.
     """
     photo, alpha = picture.rgb, picture.alpha
     if params.max_side:
-        size = fit(*photo.shape[:2], params.max_side)
+        size = fit(picture.height, picture.width, params.max_side)
+        if min(size) < MIN_SIDE:
+            raise BadParameter(
+                f"max_side={params.max_side} leaves {size[1]}x{size[0]} px: {MIN_SIDE} a side is the least."
+            )
         photo, alpha = resize(photo, *size), None if alpha is None else resize(alpha, *size)
     if params.strength == 0:
         return Picture(photo, alpha)

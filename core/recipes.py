@@ -109,7 +109,7 @@ def recipe(
         row = row | {"size": 224}
     if kind == "ours":
         row = row | OURS
-    return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))  # type: ignore[arg-type]
+    return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))
 
 
 class PaintParams(BaseModel):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from core.errors import BadParameter
 from core.images import Picture
 from core.paint import blend, paint, with_colors_of
 from core.recipes import PaintParams
@@ -71,12 +72,17 @@ def test_a_narrow_picture_is_not_shrunk_under_what_networks_paint():
 
 def test_max_side_shrinks_the_answer_and_its_alpha(photo):
     alpha = np.full((37, 50), 7, np.uint8)
-    painting = paint(inverted, Picture(photo, alpha), params(max_side=20))
-    assert painting.rgb.shape == (15, 20, 3)
+    painting = paint(inverted, Picture(photo, alpha), params(max_side=25))
+    assert painting.rgb.shape == (18, 25, 3)
     assert painting.alpha is not None
-    assert painting.alpha.shape == (15, 20)
+    assert painting.alpha.shape == (18, 25)
     assert (painting.alpha == 7).all()
     assert paint(inverted, Picture(photo), params(max_side=9999)).rgb.shape == (37, 50, 3)  # never enlarged
+
+
+def test_max_side_that_leaves_too_little(photo):
+    with pytest.raises(BadParameter, match="max_side=20 leaves 20x15 px: 16"):
+        paint(inverted, Picture(photo), params(max_side=20))
 
 
 def test_alpha_is_kept(photo):

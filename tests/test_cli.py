@@ -1,0 +1,155 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from core.recipes import PaintParams, TrainParams
+from core.settings import ROOT, Settings
+from impasto import cli
+
+
+@pytest.fixture
+def impasto(settings: Settings, monkeypatch, capsys):
+    """Run the command as the console does; (exit status, what it printed, what it complained of)."""
+    for name in ("models", "styles", "cache"):
+        monkeypatch.setenv(f"IMPASTO_{name.upper()}", str(getattr(settings, name)))
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["impasto", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        out = capsys.readouterr()
+        return status, out.out, out.err
+
+    return run
+
+
+@pytest.fixture
+def photo_file(photo, tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(photo).save(path)
+    return path
+
+
+def test_stylize_a_photograph(impasto, photo_file, photo):
+    output = photo_file.with_name("out.jpg")
+    status, out, _ = impasto("stylize", photo_file, "--style", "plain", "-o", output)
+    assert (status, out.strip()) == (0, str(output))
+    with Image.open(output) as image:
+        assert (image.format, image.size) == ("JPEG", (50, 37))
+
+
+def test_stylize_beside_the_photograph_unless_told(impasto, photo_file, photo):
+    assert impasto("stylize", photo_file, "--style", "plain", "--strength", "0")[0] == 0
+    with Image.open(photo_file.with_name("photo-plain.png")) as image:
+        np.testing.assert_array_equal(np.asarray(image), photo)
+
+
+def test_stylize_a_folder_passes_over_what_is_broken(impasto, photo, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.fromarray(photo).save(folder / "a.png")
+    Image.fromarray(photo).save(folder / "c.JPG", "JPEG")
+    (folder / "b.jpg").write_bytes(b"broken")
+    (folder / "notes.txt").write_text("not a picture")
+    status, _, errors = impasto("stylize", folder, "--style", "plain", "-o", tmp_path / "out", "--max-side", "30")
+    assert status == 2
+    assert "b.jpg" in errors
+    assert "1 of 3 pictures could not be painted" in errors
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--style", "plan"], "Did you mean aonet/coco/plain"),
+        (["--style", "plain", "--strength", "2"], "--strength: Input should be less than or equal to 1"),
+        (["--style", "plain", "--paint-size", "half"], "--paint-size"),
+        (["--style", "plain", "-o", "out.gif"], ".png, .jpg, .jpeg, .webp"),
+        (["--style", "plain", "-o", "photo.png"], "the photograph itself"),
+        ([], "Missing option '--style'"),
+    ],
+)
+def test_stylize_says_what_is_wrong(impasto, photo_file, arguments, says, monkeypatch):
+    monkeypatch.chdir(photo_file.parent)
+    before = sorted(photo_file.parent.iterdir())
+    status, _, errors = impasto("stylize", photo_file, *arguments)
+    assert status == 2
+    assert says in errors
+    assert sorted(photo_file.parent.iterdir()) == before
+
+
+def test_styles_lists_the_models(impasto):
+    status, out, _ = impasto("styles")
+    assert status == 0
+    assert "aonet/coco/plain: 1 steps of 4 at 256 px, content 17, style 50" in out
+
+
+def test_wrong_settings_are_named(impasto, monkeypatch):
+    monkeypatch.setenv("IMPASTO_SLOTS", "none")
+    status, _, errors = impasto("styles")
+    assert status == 2
+    assert "IMPASTO_SLOTS" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--style", "nosuch", "--data", "."], "There are: rain_princess"),
+        (["--style", "wave"], "impasto data fetch coco"),
+        (["--style", "wave", "--data", "nowhere"], "No folder or archive of photographs at nowhere"),
+        (["--style", "own", "--style-image", "nowhere.jpg"], "no style picture at nowhere.jpg"),
+        (["--style", "wave", "--style-size", "100", "--data", "."], "--style-image"),
+        (["--style", "wave", "--lr", "0"], "--lr"),
+        (["--style", "wave", "--content-layers", "relu9_9"], "relu9_9"),
+        (["--style", "../wave"], "--style"),
+    ],
+)
+def test_train_says_what_is_wrong(impasto, tmp_path, monkeypatch, arguments, says):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IMPASTO_MODELS", str(ROOT / "models"))
+    status, _, errors = impasto("train", "--arch", "aonet", "--dataset", "coco", *arguments)
+    assert status == 2, errors
+    assert says in errors
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_taken_port_says_what_to_do(impasto):
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        status, _, errors = impasto("serve", "--port", taken.getsockname()[1])
+    assert status == 2
+    assert "choose another: impasto serve --port" in errors
+
+
+def test_keep_style(impasto, photo_file, tmp_path):
+    status, out, _ = impasto("keep-style", "mine", photo_file, "--out", tmp_path)
+    assert status == 0
+    assert Path(out.strip()) == tmp_path / "styles/mine.safetensors"
+    assert impasto("keep-style", "../mine", photo_file, "--out", tmp_path)[0] == 2
+
+
+def test_help_shows_every_option_with_its_default():
+    text = CliRunner().invoke(cli.cli, ["stylize", "--help"]).output
+    for name in set(PaintParams.model_fields) - {"format"}:
+        assert "--" + name.replace("_", "-") in text
+    assert "[default: 1280]" in text
+    text = CliRunner().invoke(cli.cli, ["train", "--help"]).output
+    for name in set(TrainParams.model_fields) - {"warmup"}:
+        assert "--" + name.replace("_", "-") in text
+
+
+def test_help_comes_before_torch():
+    code = (
+        "import sys; from impasto.cli import cli; cli(['--help'], standalone_mode=False); print('torch' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert out.split()[-1] == "False"

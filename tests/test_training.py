@@ -1,0 +1,216 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from core.errors import BadParameter
+from core.recipes import STYLE_LAYERS, TABLE_1, Stage, TrainParams, recipe
+from core.settings import ROOT
+from core.styles import StyleTargets, style_targets
+from worker import training
+from worker.plots import plot_losses
+from worker.training import Objective, read_log, train
+
+TINY = {
+    "arch": "aonet",
+    "dataset": "mine",
+    "style": "plain",
+    "size": 64,
+    "batch": 1,
+    "steps": 6,
+    "warmup": (Stage(steps=2, size=64, batch=2, lr=2e-3), Stage(steps=2, size=64, batch=1, lr=1e-3, style_weight=0.5)),
+    "normalise": True,
+    "content_weight": 1,
+    "style_from": 1,
+    "style_weight": 5,
+    "tv_weight": 0.1,
+    "lr_fall": 0.5,
+    "clip": 1,
+    "augment": True,
+}
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(0)
+    for k in range(3):
+        small = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        small.resize((100, 80), Image.Resampling.BICUBIC).save(folder / f"{k}.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def style(vgg) -> StyleTargets:
+    rgb = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    return style_targets(rgb, "0" * 64, 64, STYLE_LAYERS, vgg)
+
+
+def weights(net: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in net.parameters() if p.requires_grad])
+
+
+def stop_after(number: int):
+    """(should_stop, on_step) of a run that is stopped after so many steps."""
+    seen = []
+    return (lambda: len(seen) >= number), (lambda step: seen.append(step.number))
+
+
+def test_a_run_that_was_stopped_gives_the_same_weights_bit_for_bit(photographs, style, vgg, tmp_path):
+    params = TrainParams(**TINY)
+    whole = train(params, photographs, style, vgg, tmp_path / "whole")
+    for stop in (1, 3, 4):  # within each stage
+        should_stop, on_step = stop_after(stop)
+        assert (
+            train(params, photographs, style, vgg, tmp_path / "parts", should_stop=should_stop, on_step=on_step) is None
+        )
+    parts = train(params, photographs, style, vgg, tmp_path / "parts")
+    assert whole
+    assert parts
+    assert torch.equal(weights(whole[0]), weights(parts[0]))
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in read_log(tmp_path / "whole")]
+    assert rows == [{k: v for k, v in row.items() if k != "seconds"} for row in read_log(tmp_path / "parts")]
+    assert [row["step"] for row in rows] == list(range(1, 11))
+
+
+@pytest.mark.slow
+def test_interrupted_at_step_37_by_a_signal(photographs, style, vgg, tmp_path):
+    """As a user would: the command, Ctrl-C, the command again."""
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "style.png")
+    command = [
+        sys.executable, "-m", "impasto", "train", "--arch", "aonet", "--dataset", "mine", "--style", "plain",
+        "--data", str(photographs[0].parent), "--style-image", str(tmp_path / "style.png"), "--style-size", "64",
+        "--size", "64", "--batch", "1", "--steps", "45", "--content-weight", "1", "--normalise",
+    ]  # fmt: skip
+    environment = os.environ | {
+        "IMPASTO_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }
+
+    def start(name: str) -> subprocess.Popen[bytes]:
+        more = ["--run", str(tmp_path / name), "--out", str(tmp_path / f"{name}-models")]
+        return subprocess.Popen([*command, *more], cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+
+    assert start("whole").wait() == 0
+    process = start("parts")
+    log = tmp_path / "parts/losses.csv"
+    while not log.exists() or len(log.read_text().splitlines()) < 38:
+        assert process.poll() is None, "it ended before it could be interrupted"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert 37 <= torch.load(tmp_path / "parts/state.pt", weights_only=True)["done"] < 45
+    assert start("parts").wait() == 0
+    states = [torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts")]
+    assert states[0]["net"].keys() == states[1]["net"].keys()
+    assert all(torch.equal(value, states[1]["net"][name]) for name, value in states[0]["net"].items())
+    assert (tmp_path / "parts-models/aonet/mine/plain.safetensors").is_file()
+    assert (tmp_path / "parts-models/aonet/mine/plain.csv").is_file()
+    assert (tmp_path / "parts-models/aonet/mine/plain.png").is_file()
+
+
+def test_it_learns(photographs, style, vgg, tmp_path):
+    params = TrainParams(**TINY | {"steps": 12, "warmup": (), "style_from": None, "lr": 3e-3, "output_lr": 64})
+    trained = train(params, photographs, style, vgg, tmp_path)
+    assert trained
+    rows = read_log(tmp_path)
+    assert np.mean([row["total"] for row in rows[-3:]]) < 0.8 * np.mean([row["total"] for row in rows[:3]])
+
+
+def test_its_card_says_how_it_was_made(photographs, style, vgg, tmp_path):
+    trained = train(TrainParams(**TINY), photographs, style, vgg, tmp_path)
+    assert trained
+    card = trained[1]
+    assert card.params.steps == 6
+    assert card.images == 3
+    assert (card.loss_network, card.loss_network_sha256) == ("bundled", vgg.sha256)
+    assert set(card.first_losses) == set(card.last_losses) == {"content", "style", "tv", "total"}
+
+
+def test_one_epoch_unless_told(photographs, style, vgg, tmp_path):
+    trained = train(TrainParams(**TINY | {"steps": None, "warmup": ()}), photographs, style, vgg, tmp_path)
+    assert trained
+    assert trained[1].params.steps == 3
+
+
+def test_a_run_of_other_parameters_is_left_alone(photographs, style, vgg, tmp_path):
+    should_stop, on_step = stop_after(1)
+    train(TrainParams(**TINY), photographs, style, vgg, tmp_path, should_stop=should_stop, on_step=on_step)
+    before = (tmp_path / "losses.csv").read_bytes()
+    with pytest.raises(BadParameter, match="other parameters, 1 steps done"):
+        train(TrainParams(**TINY | {"seed": 1}), photographs, style, vgg, tmp_path)
+    assert (tmp_path / "losses.csv").read_bytes() == before
+
+
+def test_rows_of_steps_that_were_not_saved_are_dropped(photographs, style, vgg, tmp_path):
+    should_stop, on_step = stop_after(2)
+    params = TrainParams(**TINY)
+    train(params, photographs, style, vgg, tmp_path, should_stop=should_stop, on_step=on_step)
+    with (tmp_path / "losses.csv").open("a") as file:
+        file.write("3,0,1,1,1,1,1,1,1\n4,0,1,1")  # as a kill leaves it
+    assert train(params, photographs, style, vgg, tmp_path)
+    assert [row["step"] for row in read_log(tmp_path)] == list(range(1, 11))
+
+
+def test_previews_and_curves(photographs, style, vgg, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "PREVIEW_EVERY", 4)
+    train(TrainParams(**TINY), photographs, style, vgg, tmp_path)
+    assert sorted(p.name for p in tmp_path.glob("preview-*.png")) == [f"preview-{k:06d}.png" for k in (4, 8, 10)]
+    plot_losses(tmp_path, tmp_path / "losses.png", "plain")
+    with Image.open(tmp_path / "preview-000010.png") as preview, Image.open(tmp_path / "losses.png") as curves:
+        assert preview.size == (256, 128)  # photograph and painting
+        assert curves.size == (1000, 400)
+
+
+def test_losses_of_the_photograph_itself(photographs, style, vgg):
+    """Content and pixels of a perfect copy are free; normalised style is measured in the target's own mean square."""
+    picture = torch.rand(2, 3, 64, 64) * 255
+    losses = Objective(TrainParams(**TINY), vgg, style)(picture, picture, 2.0)
+    assert losses["content"] == 0
+    assert losses["total"] == losses["content"] + losses["style"] + losses["tv"]
+    black = StyleTargets({k: torch.full_like(g, 1e-9) for k, g in style.grams.items()}, "", 64)
+    assert Objective(TrainParams(**TINY), vgg, black)(picture, picture, 2.0)["style"] > 1e6
+
+
+def test_the_pixel_stage_does_not_ask_for_brightness(vgg, style):
+    picture = torch.rand(1, 3, 64, 64) * 100
+    objective = Objective(TrainParams(**TINY), vgg, style)
+    copy = picture - picture.mean((2, 3), keepdim=True) + 127.5
+    assert objective(picture, copy, None)["total"] == 0
+    assert objective(picture, copy + 64, None)["total"] == pytest.approx(1)
+
+
+def test_table_1():
+    assert {
+        key: (row["size"], row["content_weight"], row["style_weight"], row["content_layers"])
+        for key, row in TABLE_1.items()
+    } == {
+        ("aonet", "coco"): (256, 17, 50, ("relu2_2",)),
+        ("aonet", "tinyimagenet"): (256, 17, 50, ("relu1_2",)),
+        ("vgg16", "coco"): (256, 17, 50, ("relu2_2",)),
+        ("vgg16", "tinyimagenet"): (256, 1, 5, ("relu1_2",)),
+    }
+    default = recipe("aonet", "coco", "wave")
+    assert (default.batch, default.lr, default.normalise, default.warmup, default.clip) == (4, 1e-3, False, (), None)
+    assert recipe("vgg16", "tinyimagenet", "rain_princess").size == 224
+    assert recipe("vgg16", "tinyimagenet", "udnie").size == 256
+    assert recipe("vgg16", "coco", "rain_princess").size == 256
+    assert recipe("aonet", "mine", "own", size=128).size == 128
+
+
+@pytest.mark.parametrize(
+    ("part", "lr", "weight"),
+    [(0, 1e-3, 1), (150, 1e-3, 10**0.5), (300, 1e-3, 10), (450, 1e-3 * 0.05**0.5, 10), (599, 5e-5, 10)],
+)
+def test_schedule(part, lr, weight):
+    params = TrainParams(arch="aonet", dataset="coco", style="wave", style_from=1, style_weight=10, lr_fall=0.5)
+    found = training._schedule(params, Stage(steps=600, size=256, batch=4, lr=1e-3), part, main=True)
+    assert found == (pytest.approx(lr, rel=0.02), pytest.approx(weight, rel=0.01))

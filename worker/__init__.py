@@ -1,0 +1,1 @@
+"""Slow work: training. Knows core, and nothing of the web."""

@@ -1,0 +1,285 @@
+"""Algorithm 2: train a network to paint one style, and survive being stopped at any step."""
+
+import csv
+import ctypes
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from core.checkpoints import Card, own_weights
+from core.errors import BadParameter
+from core.files import replacing
+from core.losses import content_loss, style_loss, tv_loss
+from core.nets import PIXEL_SCALE, Net, build
+from core.recipes import STYLE_LAYERS, Stage, TrainParams
+from core.styles import StyleTargets
+from core.vgg import VGG16
+from worker.datasets import Batches
+
+SAVE_EVERY = 25  # steps between two savings of the state
+PREVIEW_EVERY = 100  # steps between two previews
+MEAN_OVER = 20  # steps that a card's losses are the mean of
+
+LOSSES = ("content", "style", "tv", "total")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step reports: its number from 1, how many there are, the weighted losses, seconds that it took."""
+
+    number: int
+    total: int
+    losses: dict[str, float]
+    lr: float
+    style_weight: float
+    seconds: float
+
+
+@dataclass
+class Run:
+    """A training run under way: the network, its optimiser and how many steps are done."""
+
+    net: Net
+    optimiser: torch.optim.Optimizer
+    done: int = 0
+
+
+def train(
+    params: TrainParams,
+    photographs: list[Path],
+    style: StyleTargets,
+    vgg: VGG16,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    should_stop: Callable[[], bool] = lambda: False,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> tuple[Net, Card] | None:
+    """Run Algorithm 2 to its end and return the network and its card, or None when `should_stop` said so.
+
+    `folder` takes the state, `losses.csv` and previews; a run that was stopped goes on from there, and gives the same
+    weights, bit for bit, as one that was not. Raises BadParameter when `folder` holds a run of other parameters.
+    """
+    keep_memory()
+    params = params.model_copy(update={"steps": params.steps or max(1, len(photographs) // params.batch)})
+    stages = (*params.warmup, Stage(steps=params.steps, size=params.size, batch=params.batch, lr=params.lr))
+    total = sum(stage.steps for stage in stages)
+    batches = Batches(photographs, params.size, params.seed, params.augment)
+    vgg = vgg.to(device).to(memory_format=torch.channels_last)
+    objective = Objective(params, vgg, style)
+    run = _begin(params, vgg, folder, device)
+    preview = batches.middle(0, 2 * params.size)
+    for stage, within, first in _remaining(stages, run.done):
+        begun = time.monotonic()
+        main = stage is stages[-1]
+        pictures = batches(first, stage.size, stage.batch).to(device, memory_format=torch.channels_last)
+        lr, weight = _schedule(params, stage, within, main)
+        with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
+            losses = objective(pictures, run.net(pictures), weight)
+        _update(run, losses["total"], params, lr)
+        run.done += 1
+        step = Step(
+            run.done, total, {k: v.item() for k, v in losses.items()}, lr, weight or 0, time.monotonic() - begun
+        )
+        _log(folder, step, main)
+        on_step(step)
+        if run.done % PREVIEW_EVERY == 0 or run.done == total:
+            _write_preview(folder, run, preview, device)
+        stop = run.done < total and should_stop()
+        if stop or run.done % SAVE_EVERY == 0 or run.done == total:
+            _save_state(folder, run, params)
+        if stop:
+            return None
+    return run.net.cpu(), _card(params, photographs, style, vgg, folder)
+
+
+class Objective:
+    """The training loss of a batch of paintings against their photographs (eq. 6, all style layers).
+
+    With `normalise` (ours) each style term is divided by its target Gram's mean square, and content and total
+    variation by the variance of what they compare with: all begin near 1, and a weight means the same at every layer.
+    """
+
+    def __init__(self, params: TrainParams, vgg: VGG16, style: StyleTargets) -> None:
+        self.params, self.vgg = params, vgg
+        self.targets = {layer: style.grams[layer].to(vgg.mean.device) for layer in STYLE_LAYERS}  # (N, N) each
+
+    def __call__(self, photographs: Tensor, paintings: Tensor, style_weight: float | None) -> dict[str, Tensor]:
+        """Weighted losses, scalars, and their total. Without a style weight: the squared error of the pixels."""
+        if style_weight is None:
+            zero = photographs.new_zeros(())
+            # InstanceNorm forgets how bright a picture was, so that is not asked of it
+            wanted = photographs - photographs.mean((2, 3), keepdim=True) + 127.5
+            error = content_loss(paintings, wanted) / PIXEL_SCALE**2
+            return {"content": error, "style": zero, "tv": zero, "total": error}
+        p = self.params
+        with torch.no_grad():
+            wanted = self.vgg(photographs, p.content_layers)
+        features = self.vgg(paintings, {*p.content_layers, *STYLE_LAYERS})
+        content = photographs.new_zeros(())
+        for layer in p.content_layers:
+            content = content + content_loss(features[layer], wanted[layer]) / self._unit(wanted[layer])
+        style = photographs.new_zeros(())
+        for layer, target in self.targets.items():
+            style = style + style_loss(features[layer], target) / (target.square().mean() if p.normalise else 1)
+        tv = tv_loss(paintings) / self._unit(photographs)
+        losses = {"content": p.content_weight * content, "style": style_weight * style, "tv": p.tv_weight * tv}
+        return losses | {"total": torch.stack(list(losses.values())).sum()}
+
+    def _unit(self, target: Tensor) -> Tensor | float:
+        return variance(target) if self.params.normalise else 1.0
+
+
+def variance(features: Tensor) -> Tensor:
+    """Mean squared distance of features (B, N, H, W) from each channel's mean; a scalar."""
+    return features.float().var((2, 3), correction=0).mean()
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether bfloat16 is faster than float32 there: a GPU, or a processor with AVX-512 bf16 or AMX."""
+    if device != "cpu":
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("amx_tile"))
+
+
+def keep_memory() -> None:
+    """Tell glibc to keep freed memory: a step otherwise spends a third of its time on pages given back and fetched."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks on the heap, too
+            libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and it does not shrink
+
+
+def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[Stage, int, int]]:
+    """(stage, step within it, number of the first picture) of every step that is still to do."""
+    number = first = 0
+    for stage in stages:
+        for within in range(stage.steps):
+            if number >= done:
+                yield stage, within, first
+            number += 1
+            first += stage.batch
+
+
+def _schedule(params: TrainParams, stage: Stage, within: int, main: bool) -> tuple[float, float | None]:
+    """Learning rate and style weight of a step."""
+    if not main:
+        return stage.lr, stage.style_weight
+    part = within / stage.steps
+    fall = max(0.0, part - (1 - params.lr_fall)) / params.lr_fall if params.lr_fall else 0.0
+    rise = max(0.0, 1 - 2 * part) if params.style_from else 0.0
+    weight = (
+        params.style_weight * ((params.style_from or 1) / params.style_weight) ** rise if rise else params.style_weight
+    )
+    return stage.lr * 0.05**fall, weight
+
+
+def _update(run: Run, loss: Tensor, params: TrainParams, lr: float) -> None:
+    body, output = run.optimiser.param_groups
+    body["lr"], output["lr"] = lr, lr * params.output_lr
+    run.optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    weights = (p for p in run.net.parameters() if p.requires_grad)
+    norm = nn.utils.clip_grad_norm_(weights, params.clip or float("inf"))
+    if norm.isfinite():  # on an even crop fifteen InstanceNorms can multiply a gradient to infinity
+        run.optimiser.step()
+
+
+def _begin(params: TrainParams, vgg: VGG16, folder: Path, device: str) -> Run:
+    """A new run, or the one that `folder` holds."""
+    torch.manual_seed(params.seed)
+    net = build(params.arch, vgg, params.upsample).to(device).to(memory_format=torch.channels_last)
+    output = list(net.layers[-1].parameters())
+    body = [p for p in net.parameters() if p.requires_grad and all(p is not q for q in output)]
+    run = Run(net, torch.optim.Adam([{"params": body}, {"params": output}], params.lr))
+    path = folder / "state.pt"
+    if path.exists():
+        state = torch.load(path, map_location=device, weights_only=True)
+        if state["params"] != params.model_dump_json():
+            raise BadParameter(
+                f"{folder} holds a run with other parameters, {state['done']} steps done. Give them again to go on "
+                "with it, or another folder to start anew.",
+                params=state["params"],
+            )
+        net.load_state_dict(state["net"], strict=False)
+        run.optimiser.load_state_dict(state["optimiser"])
+        run.done = state["done"]
+    _trim_log(folder, run.done)
+    return run
+
+
+def _save_state(folder: Path, run: Run, params: TrainParams) -> None:
+    state = {
+        "params": params.model_dump_json(),
+        "net": own_weights(run.net),
+        "optimiser": run.optimiser.state_dict(),
+        "done": run.done,
+    }
+    with replacing(folder / "state.pt") as temporary:
+        torch.save(state, temporary)
+
+
+def _trim_log(folder: Path, done: int) -> None:
+    """Start `losses.csv`, or drop the rows of steps that were not saved."""
+    path = folder / "losses.csv"
+    rows = path.read_text().splitlines()[1 : done + 1] if path.exists() else []
+    with replacing(path) as temporary:
+        header = ",".join(("step", "main", *LOSSES, "lr", "style_weight", "seconds"))
+        temporary.write_text("\n".join([header, *rows, ""]))
+
+
+def _log(folder: Path, step: Step, main: bool) -> None:
+    with (folder / "losses.csv").open("a", newline="") as file:
+        losses = (f"{step.losses[name]:.6g}" for name in LOSSES)
+        csv.writer(file, lineterminator="\n").writerow(
+            [step.number, int(main), *losses, f"{step.lr:.4g}", f"{step.style_weight:.4g}", f"{step.seconds:.3f}"]
+        )
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    """The rows of `losses.csv`, one a step."""
+    with (folder / "losses.csv").open(newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _write_preview(folder: Path, run: Run, photograph: Tensor, device: str) -> None:
+    """The photograph and its painting side by side, as `preview-<step>.png`."""
+    with torch.no_grad():
+        painting = run.net(photograph.to(device)).cpu()
+    both = torch.cat([photograph, painting], 3)[0].clamp(0, 255).round().byte().permute(1, 2, 0)  # (H, 2W, 3)
+    with replacing(folder / f"preview-{run.done:06d}.png") as temporary:
+        Image.fromarray(both.numpy()).save(temporary)
+
+
+def _card(params: TrainParams, photographs: list[Path], style: StyleTargets, vgg: VGG16, folder: Path) -> Card:
+    rows = [row for row in read_log(folder) if row["main"]]
+
+    def mean(some: list[dict[str, float]]) -> dict[str, float]:
+        return {name: float(np.mean([row[name] for row in some])) for name in LOSSES}
+
+    return Card(
+        params=params,
+        style_sha256=style.sha256,
+        images=len(photographs),
+        loss_network=vgg.source if vgg.source in ("bundled", "imagenet") else Path(vgg.source).name,
+        loss_network_sha256=vgg.sha256,
+        first_losses=mean(rows[:MEAN_OVER]),
+        last_losses=mean(rows[-MEAN_OVER:]),
+        created=datetime.now(UTC).replace(microsecond=0),
+        bits=8 if params.arch == "vgg16" else 16,
+    )
+
+
+def find_device(device: str) -> str:
+    """`cpu` or `cuda`, of `auto`, `cpu` or `cuda`."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
