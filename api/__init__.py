@@ -1,0 +1,1 @@
+"""The service over HTTP. Knows core, and nothing of the worker."""

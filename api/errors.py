@@ -1,0 +1,79 @@
+"""Errors as answers: JSON `{error, detail, …}` and a status, mapped here and nowhere else."""
+
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from core.errors import (
+    BadCheckpoint,
+    BadParameter,
+    BadPicture,
+    Busy,
+    ImpastoError,
+    NotFound,
+    TooLarge,
+    Unavailable,
+    UnsupportedFormat,
+)
+
+STATUS: dict[type[ImpastoError], int] = {
+    BadPicture: 400,
+    NotFound: 404,
+    TooLarge: 413,
+    UnsupportedFormat: 415,
+    BadParameter: 422,
+    BadCheckpoint: 500,
+    Busy: 503,
+    Unavailable: 503,
+}
+
+log = logging.getLogger("impasto")
+
+
+def answer(error: ImpastoError) -> JSONResponse:
+    """The error as JSON; Busy also as a Retry-After header."""
+    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    headers = {"Retry-After": str(error.extra["retry_after"])} if "retry_after" in error.extra else {}
+    return JSONResponse({"error": error.code, "detail": error.message, **error.extra}, status, headers)
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer every error in our form."""
+
+    @app.exception_handler(ImpastoError)
+    async def ours(request: Request, error: ImpastoError) -> JSONResponse:
+        if isinstance(error, BadCheckpoint):
+            log.error("%s", error)
+        return answer(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return answer(BadParameter("; ".join(_sentence(dict(e)) for e in error.errors())))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        names = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
+        content = {"error": names.get(error.status_code, "error"), "detail": str(error.detail)}
+        return JSONResponse(content, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        content = {"error": "internal", "detail": "Something went wrong here that should not have. It has been logged."}
+        return JSONResponse(content, 500)
+
+
+def _sentence(error: dict[str, object]) -> str:
+    """One of pydantic's errors in words: where, what, and the value that was given."""
+    place = error["loc"]
+    assert isinstance(place, tuple)
+    name = ".".join(str(part) for part in place[1:] if part not in ("int", "float", "literal['full']")) or "request"
+    if name == "image":
+        return "image: no picture was sent; send one as a multipart form field: curl -F image=@photo.jpg …"
+    if error["type"] == "extra_forbidden":
+        return f"{name}: no such parameter"
+    given = error.get("input")
+    shown = f", not {str(given)[:80]!r}" if isinstance(given, str | int | float) else ""
+    return f"{name}: {str(error['msg']).removeprefix('Value error, ')}{shown}"

@@ -1,0 +1,40 @@
+"""The application: `create_app(settings)`."""
+
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from api import errors
+from api.body import BodyLimit
+from api.routes import router
+from api.service import Service
+from core.settings import Settings
+
+DESCRIPTION = """Send a photograph, get it painted.
+
+    curl -F image=@cat.jpg 'localhost:8000/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service with these settings; its documentation at /docs needs no other host."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service = Service(settings)
+        app.state.service = service
+        # A thread, so that /livez answers while a first conversion takes its seconds.
+        threading.Thread(target=service.warm, name="warm", daemon=True).start()
+        yield
+        service.slots.close()
+
+    app: FastAPI = FastAPIOffline(
+        title="Impasto", description=DESCRIPTION, version="0.1.0", redoc_url=None, lifespan=lifespan
+    )
+    app.include_router(router)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_bytes)
+    errors.install(app)
+    return app
