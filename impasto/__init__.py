@@ -1,0 +1,1 @@
+"""The command line, and the launcher: the only package that may import all the others."""

@@ -1,0 +1,155 @@
+"""`impasto`: serve, stylize, styles, train, data."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+from pydantic import ValidationError
+
+from core.errors import ImpastoError
+from core.recipes import PaintParams, TrainParams
+from core.settings import Settings
+from impasto.options import given, in_words, options
+
+T = TypeVar("T")
+TRAIN_OPTIONS = [name for name in TrainParams.model_fields if name != "warmup"]
+
+
+def main() -> None:
+    """The console command: our errors are shown as a sentence, and exit with 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except ImpastoError as error:
+        click.secho(f"impasto: {error.message}", fg="red", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Neural style transfer: paint photographs, serve that over HTTP, train new styles."""
+
+
+@cli.command()
+@click.option("--host", help="Address to listen on.  [default: IMPASTO_HOST or 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on.  [default: IMPASTO_PORT or 8000]")
+def serve(**flags: Any) -> None:
+    """Start the service."""
+    from impasto.serve import serve as start
+
+    start(_settings(**given(flags)))
+
+
+@cli.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File, or folder when SOURCE is one.")
+@options(PaintParams, only=[name for name in PaintParams.model_fields if name != "format"])
+def stylize(source: Path, output: Path | None, **flags: Any) -> None:
+    """Paint SOURCE, a photograph or a folder of them. The output's suffix decides its format."""
+    from impasto.stylize import stylize as run
+
+    run(source, output, _validated(lambda: PaintParams(**given(flags))), _settings())
+
+
+@cli.command()
+def styles() -> None:
+    """List the models there are."""
+    from core.checkpoints import Zoo
+
+    settings = _settings()
+    for (arch, dataset, style), entry in Zoo(settings.models, settings.styles).entries().items():
+        p = entry.card.params
+        weights = f"content {p.content_weight:g}, style {p.style_weight:g}"
+        click.echo(f"{arch}/{dataset}/{style}: {p.steps} steps of {p.batch} at {p.size} px, {weights}")
+
+
+@cli.command()
+@options(TrainParams, only=TRAIN_OPTIONS, defaults=False)
+@click.option(
+    "--recipe",
+    "kind",
+    type=click.Choice(["report", "ours"]),
+    default="report",
+    show_default=True,
+    help="Defaults: the report's Table 1, or what our own checkpoints were trained with.",
+)
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Photographs: a folder or an archive.  [default: as fetched]"
+)
+@click.option(
+    "--style-image", type=click.Path(path_type=Path), help="The style's picture; needed unless its Grams are kept."
+)
+@click.option(
+    "--run", "folder", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/ARCH-DATASET-STYLE]"
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of models that the checkpoint goes to.")
+def train(
+    kind: Literal["report", "ours"],
+    data: Path | None,
+    style_image: Path | None,
+    folder: Path | None,
+    out: Path | None,
+    **flags: Any,
+) -> None:
+    """Train a network to paint a style. Stops cleanly on Ctrl-C; the same command then goes on."""
+    from core.recipes import recipe
+    from impasto.train import train as run
+
+    params = _validated(lambda: recipe(kind=kind, **given(flags)))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if not run(params, data, style_image, folder, out, _settings(), stop.is_set):
+        sys.exit(130)
+
+
+@cli.command("keep-style")
+@click.argument("name")
+@click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of models.  [default: the one that came with Impasto]"
+)
+def keep_style(name: str, image: Path, out: Path | None) -> None:
+    """Keep the Gram matrices of IMAGE as the style NAME, so that training it needs no picture."""
+    from impasto.train import keep_style as run
+
+    run(name, image, out, _settings())
+
+
+@cli.group()
+def data() -> None:
+    """The photographs that networks learn from."""
+
+
+@data.command()
+@click.argument("name", type=click.Choice(["coco", "tinyimagenet"]))
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Where to.")
+@click.option("--url", help="From where, if not from its makers.")
+def fetch(name: str, folder: Path, url: str | None) -> None:
+    """Download COCO val2014 (6 GB) or TinyImageNet (240 MB). Goes on where it stopped, and verifies."""
+    from impasto.data import fetch as run
+
+    run(name, folder, url)
+
+
+def _settings(**flags: Any) -> Settings:
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        names = ", ".join(f"IMPASTO_{str(e['loc'][0]).upper()} ({e['msg']})" for e in error.errors())
+        raise click.UsageError(f"These settings are wrong: {names}") from error
+
+
+def _validated(make: Callable[[], T]) -> T:
+    try:
+        return make()
+    except ValidationError as error:
+        raise in_words(error) from error

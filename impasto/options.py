@@ -1,0 +1,74 @@
+"""Command line options made from a pydantic model: defaults, bounds and help live there, once."""
+
+from collections.abc import Callable, Iterable
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import click
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from core.errors import BadParameter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def options(model: type[BaseModel], *, only: Iterable[str] | None = None, defaults: bool = True) -> Callable[[F], F]:
+    """A decorator: an option for each field of `model`, or for `only` those.
+
+    An option that is not given is not passed to the model, which then takes its own default; without `defaults` the
+    help shows none, for commands whose defaults come from a table.
+    """
+    names = list(only or model.model_fields)
+
+    def decorate(command: F) -> F:
+        for name in reversed(names):
+            command = _option(name, model.model_fields[name], defaults)(command)
+        return command
+
+    return decorate
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in values.items() if value is not None and value != ()}
+
+
+def in_words(error: ValidationError) -> BadParameter:
+    """pydantic's error as ours, naming the options."""
+    parts = []
+    for e in error.errors():
+        place = "--" + "-".join(str(e["loc"][0]).split("_")) if e["loc"] else "parameters"
+        parts.append(f"{place}: {e['msg'].removeprefix('Value error, ')}")
+    return BadParameter("; ".join(dict.fromkeys(parts)))
+
+
+def _option(name: str, field: FieldInfo, defaults: bool) -> Callable[[F], F]:
+    flag = "--" + name.replace("_", "-")
+    default = field.get_default(call_default_factory=True)
+    required = default is PydanticUndefined
+    shown = (
+        f"  [default: {default}]" if defaults and not required and default is not None and default is not False else ""
+    )
+    kind, many = _kind(field.annotation)
+    text = (field.description or "") + shown
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
+    return click.option(flag, name, type=kind, multiple=many, required=required, help=text, metavar=_metavar(kind))
+
+
+def _kind(annotation: Any) -> tuple[Any, bool]:
+    """click's type of an annotation, and whether the option may be repeated."""
+    if get_origin(annotation) is tuple:
+        return _kind(get_args(annotation)[0])[0], True
+    if isinstance(annotation, UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+        return _kind(kinds[0]) if len(kinds) == 1 else (str, False)
+    if get_origin(annotation) is Literal:
+        return click.Choice(get_args(annotation)), False
+    return annotation if annotation in (bool, int, float) else str, False
+
+
+def _metavar(kind: Any) -> str | None:
+    return {int: "N", float: "X"}.get(kind)

@@ -1,0 +1,53 @@
+"""`impasto serve`: the API, and where to point a browser."""
+
+import socket
+import threading
+import time
+from typing import Any
+
+import click
+import uvicorn
+
+from api.main import create_app
+from core.errors import Unavailable
+from core.settings import Settings
+
+
+def serve(settings: Settings) -> None:
+    """Run until stopped. Raises Unavailable when the port is taken."""
+    listener = _listen(settings)
+    app = create_app(settings)
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
+    port = listener.getsockname()[1]
+    threading.Thread(target=_announce, args=(app.state, f"{_shown(settings.host)}:{port}"), daemon=True).start()
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, settings.port), backlog=2048)
+    except OSError as error:
+        raise Unavailable(
+            f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
+            "Stop what uses that port, or choose another: impasto serve --port 8001, or IMPASTO_PORT=8001."
+        ) from error
+
+
+def _announce(state: Any, place: str) -> None:
+    """Say where the service is as soon as it can paint."""
+    click.echo("Impasto is loading its first model; the very first time it is converted, which takes some seconds.")
+    while getattr(state, "service", None) is None or state.service.state == "loading":
+        time.sleep(0.05)
+    if state.service.state != "ready":
+        click.secho(f"Impasto cannot paint: {state.service.state}", fg="red", err=True)
+        return
+    click.echo(
+        f"\nImpasto is ready. Point the browser to http://{place}/ or paste this, with a photograph of yours:\n\n"
+        f"    curl -F image=@cat.jpg '{place}/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png\n\n"
+        "Stop it with Ctrl-C."
+    )
+
+
+def _shown(host: str) -> str:
+    """The host to type into a browser."""
+    return "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host
