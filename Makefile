@@ -1,0 +1,45 @@
+# Each target sets up what it needs by itself, in .venv; when nothing changed that takes a moment.
+#   PYTHON=python3.12     the Python to make .venv with, 3.11 or newer
+#   TORCH_INDEX=https://… the package index that torch comes from
+#   ARGS="…"              handed on: make train ARGS="--arch aonet --dataset coco --style wave"
+
+PYTHON ?= python3
+SET_UP = @command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Install Python 3.11 or newer."; exit 1; }; \
+	$(PYTHON) tools/setup.py
+BIN = .venv/bin
+
+.PHONY: help serve test check bench train clean
+
+help:
+	@echo "make serve   start the service on this machine"
+	@echo "make train   train a network: ARGS=\"--arch aonet --dataset coco --style wave\""
+	@echo "make test    run the tests"
+	@echo "make check   look for mistakes: ruff, mypy"
+	@echo "make bench   measure"
+	@echo "make clean   remove what these made, .venv with it"
+
+serve:
+	$(SET_UP)
+	@$(BIN)/impasto serve $(ARGS)
+
+train:
+	$(SET_UP)
+	@$(BIN)/impasto train $(ARGS)
+
+test:
+	$(SET_UP) test
+	@$(BIN)/pytest $(ARGS)
+
+check:
+	$(SET_UP) dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench:
+	$(SET_UP)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
