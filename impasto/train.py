@@ -17,8 +17,9 @@ from core.styles import KEPT_LAYERS, StyleTargets, load_targets, save_targets, s
 from core.vgg import VGG16, file_sha256, load_vgg16
 from worker.datasets import open_dataset
 from worker.fetch import SOURCES
+from worker.log import Step
 from worker.plots import plot_losses
-from worker.training import Step, find_device
+from worker.training import find_device
 from worker.training import train as run_training
 
 

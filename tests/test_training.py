@@ -15,8 +15,10 @@ from core.recipes import STYLE_LAYERS, TABLE_1, Stage, TrainParams, recipe
 from core.settings import ROOT
 from core.styles import StyleTargets, style_targets
 from worker import training
+from worker.log import read_log
+from worker.objective import Objective
 from worker.plots import plot_losses
-from worker.training import Objective, read_log, train
+from worker.training import train
 
 TINY = {
     "arch": "aonet",
@@ -147,6 +149,8 @@ def test_a_run_of_other_parameters_is_left_alone(photographs, style, vgg, tmp_pa
     before = (tmp_path / "losses.csv").read_bytes()
     with pytest.raises(BadParameter, match="other parameters, 1 steps done"):
         train(TrainParams(**TINY | {"seed": 1}), photographs, style, vgg, tmp_path)
+    with pytest.raises(BadParameter, match="other photographs"):
+        train(TrainParams(**TINY), photographs[:2], style, vgg, tmp_path)
     assert (tmp_path / "losses.csv").read_bytes() == before
 
 

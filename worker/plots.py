@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from core.files import replacing
-from worker.training import LOSSES, read_log
+from worker.log import LOSSES, read_log
 
 SMOOTH = 25  # steps that a point of a curve is the mean of
 

@@ -1,12 +1,12 @@
 """Algorithm 2: train a network to paint one style, and survive being stopped at any step."""
 
-import csv
 import ctypes
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,30 +17,17 @@ from torch import Tensor, nn
 from core.checkpoints import Card, own_weights
 from core.errors import BadParameter
 from core.files import replacing
-from core.losses import content_loss, style_loss, tv_loss
-from core.nets import PIXEL_SCALE, Net, build
-from core.recipes import STYLE_LAYERS, Stage, TrainParams
+from core.nets import Net, build
+from core.recipes import Stage, TrainParams
 from core.styles import StyleTargets
 from core.vgg import VGG16
 from worker.datasets import Batches
+from worker.log import LOSSES, Step, log_step, read_log, start_log
+from worker.objective import Objective
 
 SAVE_EVERY = 25  # steps between two savings of the state
 PREVIEW_EVERY = 100  # steps between two previews
 MEAN_OVER = 20  # steps that a card's losses are the mean of
-
-LOSSES = ("content", "style", "tv", "total")
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step reports: its number from 1, how many there are, the weighted losses, seconds that it took."""
-
-    number: int
-    total: int
-    losses: dict[str, float]
-    lr: float
-    style_weight: float
-    seconds: float
 
 
 @dataclass
@@ -75,7 +62,8 @@ def train(
     batches = Batches(photographs, params.size, params.seed, params.augment)
     vgg = vgg.to(device).to(memory_format=torch.channels_last)
     objective = Objective(params, vgg, style)
-    run = _begin(params, vgg, folder, device)
+    identity = _identity(params, photographs, style, vgg)
+    run = _begin(params, identity, vgg, folder, device)
     preview = batches.middle(0, 2 * params.size)
     for stage, within, first in _remaining(stages, run.done):
         begun = time.monotonic()
@@ -89,58 +77,16 @@ def train(
         step = Step(
             run.done, total, {k: v.item() for k, v in losses.items()}, lr, weight or 0, time.monotonic() - begun
         )
-        _log(folder, step, main)
+        log_step(folder, step, main)
         on_step(step)
         if run.done % PREVIEW_EVERY == 0 or run.done == total:
             _write_preview(folder, run, preview, device)
         stop = run.done < total and should_stop()
         if stop or run.done % SAVE_EVERY == 0 or run.done == total:
-            _save_state(folder, run, params)
+            _save_state(folder, run, identity)
         if stop:
             return None
     return run.net.cpu(), _card(params, photographs, style, vgg, folder)
-
-
-class Objective:
-    """The training loss of a batch of paintings against their photographs (eq. 6, all style layers).
-
-    With `normalise` (ours) each style term is divided by its target Gram's mean square, and content and total
-    variation by the variance of what they compare with: all begin near 1, and a weight means the same at every layer.
-    """
-
-    def __init__(self, params: TrainParams, vgg: VGG16, style: StyleTargets) -> None:
-        self.params, self.vgg = params, vgg
-        self.targets = {layer: style.grams[layer].to(vgg.mean.device) for layer in STYLE_LAYERS}  # (N, N) each
-
-    def __call__(self, photographs: Tensor, paintings: Tensor, style_weight: float | None) -> dict[str, Tensor]:
-        """Weighted losses, scalars, and their total. Without a style weight: the squared error of the pixels."""
-        if style_weight is None:
-            zero = photographs.new_zeros(())
-            # InstanceNorm forgets how bright a picture was, so that is not asked of it
-            wanted = photographs - photographs.mean((2, 3), keepdim=True) + 127.5
-            error = content_loss(paintings, wanted) / PIXEL_SCALE**2
-            return {"content": error, "style": zero, "tv": zero, "total": error}
-        p = self.params
-        with torch.no_grad():
-            wanted = self.vgg(photographs, p.content_layers)
-        features = self.vgg(paintings, {*p.content_layers, *STYLE_LAYERS})
-        content = photographs.new_zeros(())
-        for layer in p.content_layers:
-            content = content + content_loss(features[layer], wanted[layer]) / self._unit(wanted[layer])
-        style = photographs.new_zeros(())
-        for layer, target in self.targets.items():
-            style = style + style_loss(features[layer], target) / (target.square().mean() if p.normalise else 1)
-        tv = tv_loss(paintings) / self._unit(photographs)
-        losses = {"content": p.content_weight * content, "style": style_weight * style, "tv": p.tv_weight * tv}
-        return losses | {"total": torch.stack(list(losses.values())).sum()}
-
-    def _unit(self, target: Tensor) -> Tensor | float:
-        return variance(target) if self.params.normalise else 1.0
-
-
-def variance(features: Tensor) -> Tensor:
-    """Mean squared distance of features (B, N, H, W) from each channel's mean; a scalar."""
-    return features.float().var((2, 3), correction=0).mean()
 
 
 def has_bfloat16(device: str) -> bool:
@@ -195,7 +141,18 @@ def _update(run: Run, loss: Tensor, params: TrainParams, lr: float) -> None:
         run.optimiser.step()
 
 
-def _begin(params: TrainParams, vgg: VGG16, folder: Path, device: str) -> Run:
+def _identity(params: TrainParams, photographs: list[Path], style: StyleTargets, vgg: VGG16) -> dict[str, str]:
+    """All that a run's weights depend on: it goes on with the same alone."""
+    names = "\n".join(path.name for path in photographs)
+    return {
+        "parameters": params.model_dump_json(),
+        "photographs": sha256(names.encode()).hexdigest(),
+        "style image": style.sha256,
+        "loss network": vgg.sha256,
+    }
+
+
+def _begin(params: TrainParams, identity: dict[str, str], vgg: VGG16, folder: Path, device: str) -> Run:
     """A new run, or the one that `folder` holds."""
     torch.manual_seed(params.seed)
     net = build(params.arch, vgg, params.upsample).to(device).to(memory_format=torch.channels_last)
@@ -205,51 +162,27 @@ def _begin(params: TrainParams, vgg: VGG16, folder: Path, device: str) -> Run:
     path = folder / "state.pt"
     if path.exists():
         state = torch.load(path, map_location=device, weights_only=True)
-        if state["params"] != params.model_dump_json():
+        if other := [name for name, value in identity.items() if state["identity"].get(name) != value]:
             raise BadParameter(
-                f"{folder} holds a run with other parameters, {state['done']} steps done. Give them again to go on "
-                "with it, or another folder to start anew.",
-                params=state["params"],
+                f"{folder} holds a run with other {' and '.join(other)}, {state['done']} steps done. Give the same "
+                "again to go on with it, or another folder to start anew.",
             )
         net.load_state_dict(state["net"], strict=False)
         run.optimiser.load_state_dict(state["optimiser"])
         run.done = state["done"]
-    _trim_log(folder, run.done)
+    start_log(folder, run.done)
     return run
 
 
-def _save_state(folder: Path, run: Run, params: TrainParams) -> None:
+def _save_state(folder: Path, run: Run, identity: dict[str, str]) -> None:
     state = {
-        "params": params.model_dump_json(),
+        "identity": identity,
         "net": own_weights(run.net),
         "optimiser": run.optimiser.state_dict(),
         "done": run.done,
     }
     with replacing(folder / "state.pt") as temporary:
         torch.save(state, temporary)
-
-
-def _trim_log(folder: Path, done: int) -> None:
-    """Start `losses.csv`, or drop the rows of steps that were not saved."""
-    path = folder / "losses.csv"
-    rows = path.read_text().splitlines()[1 : done + 1] if path.exists() else []
-    with replacing(path) as temporary:
-        header = ",".join(("step", "main", *LOSSES, "lr", "style_weight", "seconds"))
-        temporary.write_text("\n".join([header, *rows, ""]))
-
-
-def _log(folder: Path, step: Step, main: bool) -> None:
-    with (folder / "losses.csv").open("a", newline="") as file:
-        losses = (f"{step.losses[name]:.6g}" for name in LOSSES)
-        csv.writer(file, lineterminator="\n").writerow(
-            [step.number, int(main), *losses, f"{step.lr:.4g}", f"{step.style_weight:.4g}", f"{step.seconds:.3f}"]
-        )
-
-
-def read_log(folder: Path) -> list[dict[str, float]]:
-    """The rows of `losses.csv`, one a step."""
-    with (folder / "losses.csv").open(newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
 def _write_preview(folder: Path, run: Run, photograph: Tensor, device: str) -> None:

@@ -1,0 +1,52 @@
+"""What a network is trained to make small."""
+
+import torch
+from torch import Tensor
+
+from core.losses import content_loss, style_loss, tv_loss
+from core.nets import PIXEL_SCALE
+from core.recipes import STYLE_LAYERS, TrainParams
+from core.styles import StyleTargets
+from core.vgg import VGG16
+
+
+class Objective:
+    """The training loss of a batch of paintings against their photographs (eq. 6, all style layers).
+
+    With `normalise` (ours) each style term is divided by its target Gram's mean square, and content and total
+    variation by the variance of what they compare with: all begin near 1, and a weight means the same at every layer.
+    """
+
+    def __init__(self, params: TrainParams, vgg: VGG16, style: StyleTargets) -> None:
+        self.params, self.vgg = params, vgg
+        self.targets = {layer: style.grams[layer].to(vgg.mean.device) for layer in STYLE_LAYERS}  # (N, N) each
+
+    def __call__(self, photographs: Tensor, paintings: Tensor, style_weight: float | None) -> dict[str, Tensor]:
+        """Weighted losses, scalars, and their total. Without a style weight: the squared error of the pixels."""
+        if style_weight is None:
+            zero = photographs.new_zeros(())
+            # InstanceNorm forgets how bright a picture was, so that is not asked of it
+            wanted = photographs - photographs.mean((2, 3), keepdim=True) + 127.5
+            error = content_loss(paintings, wanted) / PIXEL_SCALE**2
+            return {"content": error, "style": zero, "tv": zero, "total": error}
+        p = self.params
+        with torch.no_grad():
+            wanted = self.vgg(photographs, p.content_layers)
+        features = self.vgg(paintings, {*p.content_layers, *STYLE_LAYERS})
+        content = photographs.new_zeros(())
+        for layer in p.content_layers:
+            content = content + content_loss(features[layer], wanted[layer]) / self._unit(wanted[layer])
+        style = photographs.new_zeros(())
+        for layer, target in self.targets.items():
+            style = style + style_loss(features[layer], target) / (target.square().mean() if p.normalise else 1)
+        tv = tv_loss(paintings) / self._unit(photographs)
+        losses = {"content": p.content_weight * content, "style": style_weight * style, "tv": p.tv_weight * tv}
+        return losses | {"total": torch.stack(list(losses.values())).sum()}
+
+    def _unit(self, target: Tensor) -> Tensor | float:
+        return variance(target) if self.params.normalise else 1.0
+
+
+def variance(features: Tensor) -> Tensor:
+    """Mean squared distance of features (B, N, H, W) from each channel's mean; a scalar."""
+    return features.float().var((2, 3), correction=0).mean()
