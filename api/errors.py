@@ -70,7 +70,7 @@ def _sentence(error: dict[str, object]) -> str:
     place = error["loc"]
     assert isinstance(place, tuple)
     name = ".".join(str(part) for part in place[1:] if part not in ("int", "float", "literal['full']")) or "request"
-    if name == "image":
+    if place == ("body", "image"):
         return "image: no picture was sent; send one as a multipart form field: curl -F image=@photo.jpg …"
     if error["type"] == "extra_forbidden":
         return f"{name}: no such parameter"

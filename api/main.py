@@ -3,6 +3,7 @@
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -29,10 +30,10 @@ def create_app(settings: Settings) -> FastAPI:
         # A thread, so that /livez answers while a first conversion takes its seconds.
         threading.Thread(target=service.warm, name="warm", daemon=True).start()
         yield
-        service.slots.close()
+        service.close()
 
     app: FastAPI = FastAPIOffline(
-        title="Impasto", description=DESCRIPTION, version="0.1.0", redoc_url=None, lifespan=lifespan
+        title="Impasto", description=DESCRIPTION, version=version("impasto"), redoc_url=None, lifespan=lifespan
     )
     app.include_router(router)
     app.add_middleware(BodyLimit, max_bytes=settings.max_bytes)

@@ -1,7 +1,6 @@
 """What can be asked over HTTP."""
 
 import time
-from hashlib import sha256
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
@@ -35,7 +34,7 @@ class Model(BaseModel):
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "no picture, or a broken one"},
     404: {"model": Problem, "description": "no such model; `known` has those there are, `nearest` the most alike"},
-    413: {"model": Problem, "description": "too many bytes or pixels; `max_side` says what would do"},
+    413: {"model": Problem, "description": "too many bytes, or pixels: then `max_side` says what would do"},
     415: {"model": Problem, "description": "not a kind of picture that is read here"},
     422: {"model": Problem, "description": "a parameter that is missing or out of bounds"},
     503: {"model": Problem, "description": "busy; come back after `Retry-After` seconds"},
@@ -57,7 +56,6 @@ async def stylize(
     """
     service: Service = request.app.state.service
     begun = time.perf_counter()
-    service.zoo.find(params.arch, params.dataset, params.style)  # before waiting in a queue for nothing
     data = await image.read()
     painted = await service.slots.run(lambda: service.stylize(data, params))
     spans = {**painted.spans, "total": time.perf_counter() - begun}
@@ -66,7 +64,7 @@ async def stylize(
         "Content-Disposition": f'inline; filename="{name}"',
         "X-Content-Type-Options": "nosniff",
         "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
-        "ETag": f'"{sha256(painted.data).hexdigest()[:32]}"',
+        "ETag": f'"{painted.etag}"',
     }
     return Response(painted.data, media_type=MEDIA_TYPES[params.format], headers=headers)
 

@@ -3,13 +3,13 @@
 import logging
 import time
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
 from api.slots import Slots
 from core.checkpoints import Zoo
 from core.engine import Engine
-from core.errors import ImpastoError
 from core.images import Limits, decode, encode
 from core.paint import paint
 from core.recipes import PaintParams
@@ -23,6 +23,7 @@ class Painted:
     """An encoded painting, and the seconds that each part of the work took."""
 
     data: bytes
+    etag: str
     spans: dict[str, float]
 
 
@@ -32,6 +33,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.zoo = Zoo(settings.models, settings.styles)
         self.limits = Limits(settings.max_bytes, settings.max_pixels)
+        self.max_painted = settings.max_painted
         self.slots = Slots(settings.slots, settings.queue)
         self.engine = Engine(
             settings.cache_folder,
@@ -42,8 +44,12 @@ class Service:
         )
         self.state = "loading"
 
+    def close(self) -> None:
+        """Let what is being painted end, and forget what waits."""
+        self.slots.close()
+
     def warm(self) -> None:
-        """Load a model and paint with it once, so that a first picture need not wait."""
+        """Load a model and paint with it once, so that a first picture need not wait. Never raises."""
         entries = self.zoo.entries()
         if not entries:
             self.state = "no models: there is no checkpoint in the folders of IMPASTO_MODELS and IMPASTO_STYLES"
@@ -53,18 +59,19 @@ class Service:
         try:
             self.engine.painter(first.path)(np.full((256, 256, 3), 128, np.uint8))
             self.state = "ready"
-        except ImpastoError as error:
-            self.state = error.message
-            log.error("%s", error)
+        except Exception as error:  # a cache that cannot be written, a device that is not there
+            self.state = str(error)
+            log.exception("no model could be loaded")
 
     def stylize(self, data: bytes, params: PaintParams) -> Painted:
-        """Bytes of a photograph -> bytes of its painting. Raises what decoding, the zoo and the engine raise."""
+        """Bytes of a photograph -> bytes of its painting. Raises what the zoo, decoding and the engine raise."""
         begun = time.perf_counter()
+        path = self.zoo.find(params.arch, params.dataset, params.style).path  # first: it costs least
         picture = decode(data, self.limits)
         decoded = time.perf_counter()
-        painter = self.engine.painter(self.zoo.find(params.arch, params.dataset, params.style).path)
-        painting = paint(painter, picture, params)
+        painting = paint(self.engine.painter(path), picture, params, self.max_painted)
         painted = time.perf_counter()
         encoded = encode(painting, params.format)
+        self.state = "ready"
         spans = {"decode": decoded - begun, "engine": painted - decoded, "encode": time.perf_counter() - painted}
-        return Painted(encoded, spans)
+        return Painted(encoded, sha256(encoded).hexdigest()[:32], spans)

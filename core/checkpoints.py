@@ -116,7 +116,7 @@ def quantise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             packed[name] = value.half()
             continue
         rows = value.float().flatten(1)
-        scale = (rows.abs().amax(1).clamp(min=1e-8) / 127).half().float().clamp(min=6e-8)
+        scale = (rows.abs().amax(1) / 127).half().float().clamp(min=6e-8)  # float16's least: no row divides by 0
         packed[name] = (rows / scale[:, None]).round().clamp(-127, 127).char().reshape(value.shape)
         packed[name + _SCALE] = scale.half()
     return packed
@@ -149,16 +149,16 @@ class Zoo:
 
     def __init__(self, *folders: Path) -> None:
         self.folders = folders
-        self._cards: dict[tuple[Path, int, int], Card | None] = {}
+        self._cards: dict[Path, tuple[tuple[int, int], Card | None]] = {}  # with the time and size of the file
 
     def entries(self) -> dict[tuple[str, str, str], Entry]:
         """Every (arch, dataset, style) there is. A file that is no checkpoint of ours is passed over."""
         found = {}
         for folder in self.folders:
             for path in sorted(folder.glob(f"*/*/*{SUFFIX}")):
-                card = self._card(path)
-                if card and all(map(is_name, names := (*path.parts[-3:-1], path.stem))):
-                    found[(names[0], names[1], names[2])] = Entry(path, card)
+                arch, dataset, style = *path.parts[-3:-1], path.stem
+                if all(map(is_name, (arch, dataset, style))) and (card := self._card(path)):
+                    found[(arch, dataset, style)] = Entry(path, card)
         return found
 
     def find(self, arch: str, dataset: str, style: str) -> Entry:
@@ -169,14 +169,16 @@ class Zoo:
         return entries[(arch, dataset, style)]
 
     def _card(self, path: Path) -> Card | None:
-        stat = path.stat()
-        key = (path, stat.st_mtime_ns, stat.st_size)
-        if key not in self._cards:
-            try:
-                self._cards[key] = read_card(path)
-            except BadCheckpoint:
-                self._cards[key] = None
-        return self._cards[key]
+        """The card, read anew when the file has changed; None for a file that is gone or none of ours."""
+        try:
+            stat = path.stat()
+            version = (stat.st_mtime_ns, stat.st_size)
+            if path not in self._cards or self._cards[path][0] != version:
+                self._cards[path] = (version, None)
+                self._cards[path] = (version, read_card(path))
+            return self._cards[path][1]
+        except (FileNotFoundError, BadCheckpoint):
+            return None
 
 
 def place(folder: Path, params: TrainParams) -> Path:

@@ -7,6 +7,7 @@ no torch. On CUDA, or where OpenVINO is missing, the torch module runs as it is.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import warnings
@@ -22,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from core import checkpoints
-from core.errors import BadParameter
+from core.errors import NotFound, Unavailable
 from core.files import replacing_folder
 from core.images import Bytes
-from core.names import MIN_SIDE
+from core.names import Device, padding
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,10 +34,8 @@ if TYPE_CHECKING:
 Painter = Callable[[Bytes], Bytes]
 """uint8 RGB (H, W, 3), from 16 px a side -> its painting, of the same shape. Safe to call from many threads."""
 
-Device = Literal["auto", "cpu", "cuda"]
-
 _FORM = 1  # of the converted models on disk: raise it when what `_module` computes changes
-_KEEP_PIXELS = 4_000_000  # a larger picture's working memory, about 700 bytes a pixel, is given back after it
+_KEEP_PIXELS = 2_000_000  # a larger picture's working memory, about 700 bytes a pixel, is given back after it
 
 
 class Engine:
@@ -46,14 +45,17 @@ class Engine:
         self, cache: Path, *, device: Device = "auto", threads: int = 0, loaded: int = 4, vgg16: str = "bundled"
     ) -> None:
         self.cache, self.threads, self.loaded, self.vgg16 = cache, threads, loaded, vgg16
-        self.device = _find_device(device)
+        self.device = find_device(device)
         self._painters: OrderedDict[str, Painter] = OrderedDict()
         self._lock = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
 
     def painter(self, path: Path) -> Painter:
-        """The painter of the checkpoint at `path`. Raises BadCheckpoint."""
-        stat = path.stat()
+        """The painter of the checkpoint at `path`. Raises BadCheckpoint, or NotFound where it is gone."""
+        try:
+            stat = path.stat()
+        except FileNotFoundError as error:
+            raise NotFound(f"The model at {path} is gone.") from error
         key = f"{path.resolve()}:{stat.st_mtime_ns}:{stat.st_size}"
         with self._lock:
             if painter := self._recall(key):
@@ -63,10 +65,13 @@ class Engine:
             with self._lock:
                 if painter := self._recall(key):
                     return painter
-            painter = self._make(path)
+            try:
+                painter = self._make(path)
+            finally:
+                with self._lock:
+                    self._making.pop(key, None)
             with self._lock:
                 self._painters[key] = painter
-                self._making.pop(key, None)
                 while len(self._painters) > self.loaded:
                     self._painters.popitem(last=False)
         return painter
@@ -78,9 +83,13 @@ class Engine:
 
     def _make(self, path: Path) -> Painter:
         stride = checkpoints.read_card(path).stride
-        if self.device == "cpu" and has_openvino():
+        if self.device != "cpu" or not has_openvino():
+            return TorchPainter(checkpoints.load(path, self.vgg16), self.device)
+        try:
             return OpenVinoPainter(self._converted(path), stride, self.threads)
-        return TorchPainter(checkpoints.load(path, self.vgg16), self.device)
+        except RuntimeError:  # a damaged file in the cache: once more without it
+            shutil.rmtree(self._converted(path).parent)
+            return OpenVinoPainter(self._converted(path), stride, self.threads)
 
     def _converted(self, path: Path) -> Path:
         """OpenVINO's form of the checkpoint: converted now, or kept under the hash of all that it depends on."""
@@ -101,22 +110,32 @@ class OpenVinoPainter:
         if threads:
             config["INFERENCE_NUM_THREADS"] = str(threads)
         self._compiled = _core().compile_model(model, "CPU", config)
-        self._idle: list[Any] = []  # append and pop are atomic
+        self._idle: list[Any] = []  # requests; each has buffers of its own
+        self._lock = threading.Lock()
+        self._busy = 0
+        self._swollen = False
 
     def __call__(self, rgb: Bytes) -> Bytes:
         height, width = rgb.shape[:2]
         padded = pad(rgb, self.stride)
+        with self._lock:
+            self._busy += 1
+            request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
         try:
-            request = self._idle.pop()
-        except IndexError:
-            request = self._compiled.create_infer_request()
-        painting = request.infer([padded[None]])[0][0, :height, :width].copy()  # (H, W, 3)
-        if height * width <= _KEEP_PIXELS:
-            self._idle.append(request)
-        else:
-            del request
-            self._compiled.release_memory()
-        return painting  # type: ignore[no-any-return]
+            return request.infer([padded[None]])[0][0, :height, :width].copy()  # type: ignore[no-any-return]
+        finally:
+            self._done(request, height * width > _KEEP_PIXELS)
+
+    def _done(self, request: Any, large: bool) -> None:
+        """Keep the request for the next picture; give a large one's memory back as soon as no other is at work."""
+        with self._lock:
+            self._busy -= 1
+            self._swollen |= large
+            if not large:
+                self._idle.append(request)
+            if self._swollen and not self._busy:
+                self._compiled.release_memory()
+                self._swollen = False
 
 
 class TorchPainter:
@@ -145,10 +164,7 @@ def pad(rgb: Bytes, stride: int) -> Bytes:
 
     Raises BadParameter for a side under 16 px.
     """
-    height, width = rgb.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        raise BadParameter(f"The picture is {width}x{height}: the networks paint from {MIN_SIDE} px a side.")
-    below, right = -height % stride, -width % stride
+    below, right = padding(rgb.shape[0], rgb.shape[1], stride)
     if below or right:
         rgb = np.pad(rgb, ((0, below), (0, right), (0, 0)), mode="reflect")
     return np.ascontiguousarray(rgb)
@@ -188,15 +204,20 @@ def _core() -> Any:
     return _openvino().Core()
 
 
-def _find_device(device: Device) -> str:
-    """`cpu` or `cuda`; torch is asked only where there may be a GPU, since importing it takes seconds."""
-    if device != "auto":
-        return device
-    if not Path("/dev/nvidiactl").exists():
+def find_device(device: Device) -> str:
+    """`cpu` or `cuda`. Raises Unavailable for a GPU that is not there.
+
+    For `auto` torch is asked only where there may be a GPU: importing it takes seconds.
+    """
+    if device == "cpu" or (device == "auto" and not Path("/dev/nvidiactl").exists()):
         return "cpu"
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise Unavailable("There is no CUDA device here, or torch was built without CUDA: choose auto or cpu.")
+    return "cpu"
 
 
 def _module(net: Any) -> nn.Module:

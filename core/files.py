@@ -3,7 +3,8 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from hashlib import file_digest
 from pathlib import Path
 from tempfile import NamedTemporaryFile, mkdtemp
 
@@ -19,8 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary = Path(file.name)
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        _sync(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
     finally:
@@ -34,11 +34,26 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary = Path(mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
-        if not path.exists():
-            with suppress(FileExistsError):
-                temporary.rename(path)
+        for file in temporary.iterdir():
+            _sync(file)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def write_bytes(path: Path, data: bytes) -> None:

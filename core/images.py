@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from core.errors import BadParameter, BadPicture, ImpastoError, TooLarge, UnsupportedFormat
+from core.names import MIN_SIDE
 
 # Pillow's limit is one for the process and names no numbers when it is met; `Limits` is ours, for each call.
 Image.MAX_IMAGE_PIXELS = None
@@ -28,6 +29,7 @@ pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_image
 Format = Literal["png", "jpeg", "webp"]
 Bytes = NDArray[np.uint8]
 MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".avif"))
 READABLE = "JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF"
 MAX_SCANS = 64  # cameras and tools write 1 to 10
 SAVE_OPTIONS = {
@@ -72,7 +74,7 @@ class Limits:
 
     max_bytes: int = 16_000_000
     max_pixels: int = 24_000_000
-    min_side: int = 16
+    min_side: int = MIN_SIDE
 
 
 DEFAULT_LIMITS = Limits()

@@ -1,5 +1,6 @@
 """The report's losses, in float32 whatever the features are: a Gram matrix in bfloat16 loses digits."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -8,7 +9,8 @@ def gram(features: Tensor) -> Tensor:
     """Gram matrices (B, N, N) of features (B, N, H, W): `A = F @ F.T / (N * M)`, M = H * W (eq. 1, 4)."""
     b, n, h, w = features.shape
     f = features.float().reshape(b, n, h * w)  # (B, N, M)
-    return f @ f.transpose(1, 2) / (n * h * w)
+    with torch.autocast(features.device.type, enabled=False):  # which would multiply in bfloat16
+        return f @ f.transpose(1, 2) / (n * h * w)
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:

@@ -10,19 +10,20 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, StringConstraints
 
-from core.errors import NotFound
+from core.errors import BadParameter, NotFound
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 Arch = Literal["aonet", "vgg16"]
 Upsample = Literal["nearest", "deconv"]
+Device = Literal["auto", "cpu", "cuda"]
+
 STRIDES = {"aonet": 4, "vgg16": 8}
 """What a picture's sides are padded to multiples of, by network."""
 MIN_SIDE = 16  # pixels: the smallest picture that the networks paint
 
 STYLES = ("rain_princess", "the_scream", "the_shipwreck", "udnie", "wave")
-DATASETS = ("coco", "tinyimagenet")
 
 CHANNELS = {
     f"relu{block}_{i}": width
@@ -30,6 +31,13 @@ CHANNELS = {
     for i in range(1, depth + 1)
 }
 """VGG16's layers, relu1_1 to relu5_3 in the order of computation -> channels."""
+
+
+def padding(height: int, width: int, stride: int) -> tuple[int, int]:
+    """Rows and columns to add for multiples of `stride`. Raises BadParameter for a side under 16 px."""
+    if min(height, width) < MIN_SIDE:
+        raise BadParameter(f"The picture is {width}x{height}: the networks paint from {MIN_SIDE} px a side.")
+    return -height % stride, -width % stride
 
 
 def is_name(text: str) -> bool:
@@ -55,4 +63,11 @@ def check_layer(name: str) -> str:
     return name
 
 
-Layer = Annotated[str, AfterValidator(check_layer)]
+def _valid_layer(name: str) -> str:
+    try:
+        return check_layer(name)
+    except NotFound as error:
+        raise ValueError(error.message) from error  # which pydantic understands
+
+
+Layer = Annotated[str, AfterValidator(_valid_layer)]

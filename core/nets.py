@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import BadParameter
-from core.names import MIN_SIDE, STRIDES, Upsample, unknown
+from core.names import STRIDES, Upsample, padding, unknown
 from core.vgg import VGG16
 
 PIXEL_SCALE = 64.0
@@ -80,13 +80,6 @@ class Net(nn.Module):
         down, right = padding(h, w, self.stride)
         x = F.pad(pictures, (0, right, 0, down), mode="reflect")
         return self.body(x)[..., :h, :w]
-
-
-def padding(height: int, width: int, stride: int) -> tuple[int, int]:
-    """Rows and columns to add for multiples of `stride`. Raises BadParameter for a side under 16 px."""
-    if min(height, width) < MIN_SIDE:
-        raise BadParameter(f"The picture is {width}x{height}: the networks paint from {MIN_SIDE} px a side.")
-    return -height % stride, -width % stride
 
 
 class AONet(Net):

@@ -4,17 +4,18 @@ import numpy as np
 from PIL import Image
 
 from core.engine import Painter
-from core.errors import BadParameter
+from core.errors import BadParameter, TooLarge
 from core.images import Bytes, Picture, fit, resize
 from core.names import MIN_SIDE
 from core.recipes import PaintParams
 
 
-def paint(painter: Painter, picture: Picture, params: PaintParams) -> Picture:
+def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: int = 16_000_000) -> Picture:
     """The painting of `picture`, of its size or shrunk to `max_side`; alpha is kept.
 
     The network sees the picture at `paint_size`, and its painting is enlarged again. Raises BadParameter where the
-    picture, or what `max_side` leaves of it, is under 16 px a side.
+    picture, or what `max_side` leaves of it, is under 16 px a side; TooLarge where the network would see more than
+    `max_painted` pixels, with the `paint_size` that would do.
     """
     photo, alpha = picture.rgb, picture.alpha
     if params.max_side:
@@ -26,7 +27,8 @@ def paint(painter: Painter, picture: Picture, params: PaintParams) -> Picture:
         photo, alpha = resize(photo, *size), None if alpha is None else resize(alpha, *size)
     if params.strength == 0:
         return Picture(photo, alpha)
-    painting = _painted(painter, photo, params.paint_size)
+    height, width = _seen(photo.shape[0], photo.shape[1], params.paint_size, max_painted)
+    painting = resize(painter(resize(photo, height, width)), photo.shape[0], photo.shape[1])
     if params.preserve_color:
         painting = with_colors_of(photo, painting)
     if params.strength < 1:
@@ -34,16 +36,21 @@ def paint(painter: Painter, picture: Picture, params: PaintParams) -> Picture:
     return Picture(painting, alpha)
 
 
-def _painted(painter: Painter, photo: Bytes, paint_size: int | str) -> Bytes:
-    """(H, W, 3) -> (H, W, 3), through the network at `paint_size`."""
-    height, width = photo.shape[:2]
-    if isinstance(paint_size, str):
-        return painter(photo)
-    seen = [
-        max(side, min(MIN_SIDE, full))
-        for side, full in zip(fit(height, width, paint_size), (height, width), strict=True)
-    ]
-    return resize(painter(resize(photo, *seen)), height, width)
+def _seen(height: int, width: int, paint_size: int | str, most: int) -> tuple[int, int]:
+    """Height and width that the network sees: `paint_size` on the long side, 16 px at least, `most` pixels in all."""
+    if isinstance(paint_size, int):
+        small = fit(height, width, paint_size)
+        height, width = max(small[0], min(MIN_SIDE, height)), max(small[1], min(MIN_SIDE, width))
+    if height * width > most:
+        side = int(max(height, width) * (most / (height * width)) ** 0.5)
+        raise TooLarge(
+            f"The network would see {width}x{height} pixels, and {most:,} is the most: "
+            f"ask for paint_size={side}, which still gives the picture its full size.",
+            limit=most,
+            actual=height * width,
+            paint_size=side,
+        )
+    return height, width
 
 
 def with_colors_of(photo: Bytes, painting: Bytes) -> Bytes:

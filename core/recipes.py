@@ -4,6 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from core.images import Format
 from core.names import MIN_SIDE, Arch, Layer, Name, Upsample
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
@@ -30,7 +31,7 @@ class Stage(BaseModel):
 class TrainParams(BaseModel):
     """What Algorithm 2 is run with. The defaults that depend on network and dataset are Table 1's: see `recipe`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     arch: Arch = Field(description="the network")
     dataset: Name = Field(description="the name that the photographs go by")
@@ -65,6 +66,8 @@ class TrainParams(BaseModel):
     def _some_weight(self) -> Self:
         if not self.content_weight and not self.style_weight:
             raise ValueError("content_weight and style_weight are both 0: there is nothing to learn")
+        if self.style_from and not self.style_weight:
+            raise ValueError("style_from is where the style weight starts from: style_weight must not be 0 then")
         return self
 
 
@@ -129,7 +132,7 @@ class PaintParams(BaseModel):
         examples=[1280, "full"],
     )
     max_side: int | None = Field(None, ge=MIN_SIDE, description="shrink the answer to this long side, px")
-    format: Literal["png", "jpeg", "webp"] = Field("png", description="of the answer")
+    format: Format = Field("png", description="of the answer")
 
     @field_validator("paint_size")
     @classmethod

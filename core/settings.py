@@ -1,10 +1,12 @@
 """Everything that can be set from outside, read once, frozen and passed in."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.images import DEFAULT_LIMITS
+from core.names import Device
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,14 +24,13 @@ class Settings(BaseSettings):
     cache: Path = Field(Path("~/.cache/impasto"), description="compiled models and unpacked datasets; can be deleted")
     vgg16: str = Field("bundled", description="the loss network: bundled, imagenet or the path of a .pth")
 
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="where networks run; auto is a GPU if there is one"
-    )
+    device: Device = Field("auto", description="where networks run; auto is a GPU if there is one")
     threads: int = Field(0, ge=0, description="threads of one painting on the CPU; 0 is all cores")
     loaded: int = Field(4, ge=1, description="models kept in memory")
 
-    max_bytes: int = Field(16_000_000, gt=0, description="largest request body, bytes")
-    max_pixels: int = Field(24_000_000, gt=0, description="largest picture, pixels")
+    max_bytes: int = Field(DEFAULT_LIMITS.max_bytes, gt=0, description="largest request body, bytes")
+    max_pixels: int = Field(DEFAULT_LIMITS.max_pixels, gt=0, description="largest picture, pixels")
+    max_painted: int = Field(16_000_000, gt=0, description="pixels that a network is shown; each takes 700 bytes or so")
     slots: int = Field(2, ge=1, description="pictures worked on at once")
     queue: int = Field(16, ge=0, description="pictures that may wait for a slot")
 

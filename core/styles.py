@@ -1,7 +1,7 @@
 """What a network learns of a style: the Gram matrices of its image, kept beside the zoo for the named styles.
 
-With them a training run or a pixel job needs no image. They are made at one size (`STYLE_SIZE`) with the bundled loss
-network; anything else needs the image, and the error says so.
+With them a training run or a pixel job needs no image. They hold for the size and the loss network that they were made
+with (`STYLE_SIZE` and the bundled one, in the clone); anything else needs the image, and the error says so.
 """
 
 from collections.abc import Iterable
@@ -80,7 +80,7 @@ def load_targets(folder: Path, style: str, size: int, layers: Iterable[str], vgg
     wanted = list(layers)
     if made != (size, vgg.sha256) or not set(wanted) <= set(tensors):
         raise BadParameter(
-            f"The Gram matrices of {style!r} are kept at {made[0]} px, for the bundled loss network and the layers "
+            f"The Gram matrices of {style!r} are kept at {made[0]} px, for loss network {made[1][:12]}… and "
             f"{', '.join(KEPT_LAYERS)}. For others give the style's picture (--style-image)."
         )
     grams = {layer: _square(tensors[layer].float() * tensors[f"{layer}.scale"]) for layer in wanted}

@@ -5,7 +5,6 @@ nothing is divided: the units are those of the original Caffe VGG16, which Table
 """
 
 from collections.abc import Iterable
-from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import BadCheckpoint, NotFound, Unavailable
+from core.files import file_sha256
 from core.names import CHANNELS, check_layer
 
 MEAN = (123.68, 116.779, 103.939)  # RGB, 0..255
@@ -77,26 +77,20 @@ def load_vgg16(source: str = "bundled") -> VGG16:
     hash is wrong, Unavailable where `imagenet` cannot be fetched.
     """
     if source == "bundled":
-        return _build(source, BUNDLED, _read_bundled(BUNDLED))
+        return _build(source, _read_bundled(BUNDLED), BUNDLED_SHA256)
     if source == "imagenet":
         path, state = _fetch_imagenet()
-        return _build(source, path, state)
+        return _build(source, state, file_sha256(path))
     path = Path(source)
-    state = _read_pth(path)
-    first = "features.0.weight" if "features.0.weight" in state else "0.weight"
-    if first in state:
-        state[first] = state[first].flip(1)  # BGR -> RGB
-    return _build(source, path, state)
+    vgg = _build(source, _read_pth(path), file_sha256(path))
+    first = vgg.convs["relu1_1"].get_parameter("weight")
+    first.data = first.data.flip(1)  # BGR -> RGB
+    return vgg
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    return sha256(path.read_bytes()).hexdigest()
-
-
-def _build(source: str, path: Path, state: dict[str, Any]) -> VGG16:
+def _build(source: str, state: dict[str, Any], sha256: str) -> VGG16:
     """`state` is named as in torchvision: `0.weight` … `28.bias`, with or without `features.` before it."""
-    vgg = VGG16(source, file_sha256(path))
+    vgg = VGG16(source, sha256)
     prefix = "features." if "features.0.weight" in state else ""
     try:
         vgg.convs.load_state_dict(
@@ -107,7 +101,7 @@ def _build(source: str, path: Path, state: dict[str, Any]) -> VGG16:
             }
         )
     except (KeyError, AttributeError, RuntimeError) as error:
-        raise BadCheckpoint(f"{path} does not hold VGG16's 13 convolutions: {error}") from error
+        raise BadCheckpoint(f"{source} does not hold VGG16's 13 convolutions: {error}") from error
     return vgg.requires_grad_(False)
 
 

@@ -1,8 +1,6 @@
 """`impasto`: serve, stylize, styles, train, data."""
 
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -104,10 +102,7 @@ def train(
     from impasto.train import train as run
 
     params = _validated(lambda: recipe(kind=kind, **given(flags)))
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    if not run(params, data, style_image, folder, out, _settings(), stop.is_set):
+    if not run(params, data, style_image, folder, out, _settings()):
         sys.exit(130)
 
 

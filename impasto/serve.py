@@ -25,7 +25,8 @@ def serve(settings: Settings) -> None:
 
 def _listen(settings: Settings) -> socket.socket:
     try:
-        return socket.create_server((settings.host, settings.port), backlog=2048)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         raise Unavailable(
             f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "

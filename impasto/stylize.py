@@ -1,19 +1,19 @@
 """`impasto stylize`: paint a photograph, or every one in a folder."""
 
+from collections import Counter
 from pathlib import Path
 
 import click
 
 from core.checkpoints import Zoo
 from core.engine import Engine, Painter
-from core.errors import BadParameter, ImpastoError
+from core.errors import BadParameter, BadPicture, ImpastoError
 from core.files import write_bytes
-from core.images import Format, Limits, decode, encode
+from core.images import SUFFIXES, Format, Limits, decode, encode
 from core.paint import paint
 from core.recipes import PaintParams
 from core.settings import Settings
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".heic", ".heif", ".avif", ".gif"}
 FORMATS: dict[str, Format] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
@@ -26,11 +26,10 @@ def stylize(source: Path, output: Path | None, params: PaintParams, settings: Se
     entry = Zoo(settings.models, settings.styles).find(params.arch, params.dataset, params.style)
     engine = Engine(settings.cache_folder, device=settings.device, threads=settings.threads, vgg16=settings.vgg16)
     painter = engine.painter(entry.path)
-    limits = Limits(settings.max_bytes, settings.max_pixels)
     failed = []
     for photo, painting in jobs:
         try:
-            _paint_file(photo, painting, painter, params, limits)
+            _paint_file(photo, painting, painter, params, settings)
             click.echo(str(painting))
         except ImpastoError as error:
             if source.is_file():
@@ -42,25 +41,37 @@ def stylize(source: Path, output: Path | None, params: PaintParams, settings: Se
 
 
 def _jobs(source: Path, output: Path | None, style: str) -> list[tuple[Path, Path]]:
-    """(photograph, painting) for each file."""
+    """(photograph, painting) for each file; no painting takes the place of a photograph or of another painting."""
+    source = source.resolve()
     if source.is_file():
         if output and output.is_dir():
             output = output / f"{source.stem}-{style}.png"
-        return [(source, output or source.with_name(f"{source.stem}-{style}.png"))]
+        painting = output or source.with_name(f"{source.stem}-{style}.png")
+        if painting.resolve() == source:
+            raise BadParameter(f"{painting} is the photograph itself: choose another output.")
+        _format(painting)
+        return [(source, painting)]
     folder = output or source.with_name(f"{source.name}-{style}")
-    if folder.is_file():
-        raise BadParameter(f"{source} is a folder, so the output must be one, too: {folder} is a file.")
-    photos = [path for path in sorted(source.iterdir()) if path.suffix.lower() in PICTURES]
+    if folder.is_file() or folder.resolve() == source:
+        raise BadParameter(f"{source} is a folder, and its paintings need one of their own: not {folder}.")
+    photos = [path for path in sorted(source.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not photos:
         raise BadParameter(f"There are no pictures in {source}.")
-    return [(photo, folder / f"{photo.stem}.png") for photo in photos]
+    stems = Counter(path.stem for path in photos)  # of IMG_1.jpg and IMG_1.heic each keeps its suffix
+    return [(path, folder / f"{path.stem if stems[path.stem] == 1 else path.name}.png") for path in photos]
 
 
-def _paint_file(photo: Path, painting: Path, painter: Painter, params: PaintParams, limits: Limits) -> None:
-    suffix = painting.suffix.lower()
-    if suffix not in FORMATS:
+def _paint_file(photo: Path, painting: Path, painter: Painter, params: PaintParams, settings: Settings) -> None:
+    try:
+        data = photo.read_bytes()
+    except OSError as error:
+        raise BadPicture(f"{photo} cannot be read: {error.strerror}.") from error
+    picture = decode(data, Limits(settings.max_bytes, settings.max_pixels))
+    write_bytes(painting, encode(paint(painter, picture, params, settings.max_painted), _format(painting)))
+
+
+def _format(painting: Path) -> Format:
+    """By the suffix. Raises BadParameter for one that is not written."""
+    if painting.suffix.lower() not in FORMATS:
         raise BadParameter(f"No format for {painting.name}: its suffix must be one of {', '.join(FORMATS)}.")
-    if photo.resolve() == painting.resolve():
-        raise BadParameter(f"{painting} is the photograph itself: choose another output.")
-    picture = paint(painter, decode(photo.read_bytes(), limits), params)
-    write_bytes(painting, encode(picture, FORMATS[suffix]))
+    return FORMATS[painting.suffix.lower()]

@@ -1,25 +1,28 @@
 """`impasto train`: find the photographs and the style, run Algorithm 2, keep what comes of it."""
 
 import shutil
-from collections.abc import Callable, Iterable
+import signal
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 from tqdm import tqdm
 
 from core.checkpoints import place, save
+from core.engine import find_device
 from core.errors import BadParameter, NotFound
+from core.files import file_sha256
 from core.images import Limits, decode
 from core.names import is_name
 from core.recipes import STYLE_LAYERS, STYLE_SIZE, TrainParams
 from core.settings import Settings
 from core.styles import KEPT_LAYERS, StyleTargets, load_targets, save_targets, style_targets
-from core.vgg import VGG16, file_sha256, load_vgg16
+from core.vgg import VGG16, load_vgg16
 from worker.datasets import open_dataset
 from worker.fetch import SOURCES
 from worker.log import Step
 from worker.plots import plot_losses
-from worker.training import find_device
 from worker.training import train as run_training
 
 
@@ -30,9 +33,8 @@ def train(
     folder: Path | None,
     out: Path | None,
     settings: Settings,
-    should_stop: Callable[[], bool],
 ) -> bool:
-    """Train, or go on training; True when the checkpoint is in place, False when stopped before.
+    """Train, or go on training; True when the checkpoint is in place, False when Ctrl-C or SIGTERM came before.
 
     Raises NotFound where the photographs or the style cannot be found, and what training raises.
     """
@@ -43,9 +45,12 @@ def train(
     photographs = open_dataset(data or _fetched(params.dataset), settings.cache_folder / "datasets", click.echo)
     device = find_device(settings.device)
     click.echo(f"{name}: {len(photographs)} photographs, on {device}; state, losses and previews in {folder}")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     with _Bar() as bar:
         trained = run_training(
-            params, photographs, style, vgg, folder, device=device, should_stop=should_stop, on_step=bar.show
+            params, photographs, style, vgg, folder, device=device, should_stop=stop.is_set, on_step=bar.show
         )
     if trained is None:
         click.echo("Stopped; the same command goes on from here.")

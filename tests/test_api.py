@@ -225,6 +225,26 @@ def test_ready_only_when_a_model_loads(client, tmp_path, cache):
         assert c.get("/livez").json() == {"live": True}
 
 
+def test_ready_again_when_there_is_something_to_paint_with(tmp_path, cache, models, photo):
+    settings = Settings(models=tmp_path / "none", styles=tmp_path, cache=cache, device="cpu")
+    for client in opened(TestClient(create_app(settings))):
+        assert client.get("/readyz").status_code == 503
+        path = tmp_path / "aonet/coco/mine.safetensors"
+        path.parent.mkdir(parents=True)
+        path.write_bytes((models / "aonet/coco/plain.safetensors").read_bytes())
+        assert stylize(client, png(photo), "style=mine").status_code == 200
+        assert client.get("/readyz").status_code == 200
+
+
+def test_a_start_that_fails_is_said(models, tmp_path):
+    (tmp_path / "file").write_text("where the cache should go")
+    settings = Settings(models=models, styles=tmp_path, cache=tmp_path / "file", device="cpu")
+    for client in opened(TestClient(create_app(settings))):
+        response = client.get("/readyz")
+        assert response.status_code == 503
+        assert "file" in response.json()["state"]
+
+
 def test_documentation_needs_no_other_host(client):
     assert client.get("/", follow_redirects=False).headers["location"] == "docs"
     page = client.get("/docs").text

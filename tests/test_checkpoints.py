@@ -114,6 +114,17 @@ def test_the_zoo_sees_files_come_and_go(tmp_path, models):
     assert ("aonet", "mine", "new") not in zoo.entries()
 
 
+def test_a_card_that_is_wrong_spoils_no_other(tmp_path, models, vgg):
+    good = tmp_path / "aonet/coco/good.safetensors"
+    good.parent.mkdir(parents=True)
+    good.write_bytes((models / "aonet/coco/plain.safetensors").read_bytes())
+    wrong = card(vgg).model_dump_json().replace("relu2_2", "relu9_9")
+    save_file({"x": torch.zeros(1)}, good.with_name("wrong.safetensors"), {"card": wrong})
+    good.with_name("dangling.safetensors").symlink_to(tmp_path / "nowhere")
+    good.with_name(".good.safetensors.half.safetensors").write_bytes(b"")
+    assert list(Zoo(tmp_path).entries()) == [("aonet", "coco", "good")]
+
+
 def test_listing_reads_headers_and_imports_no_torch(tmp_path, vgg):
     about = card(vgg)
     path = tmp_path / "aonet/coco/plain.safetensors"

@@ -66,6 +66,20 @@ def test_stylize_a_folder_passes_over_what_is_broken(impasto, photo, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
 
 
+def test_a_folder_loses_no_original_and_no_painting(impasto, photo, tmp_path, monkeypatch):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in ("a.png", "a.jpg", "b.webp"):
+        Image.fromarray(photo).save(folder / name)
+    (folder / "folder.jpg").mkdir()
+    monkeypatch.chdir(folder)
+    status, _, errors = impasto("stylize", ".", "--style", "plain", "-o", ".")
+    assert status == 2
+    assert "need one of their own" in errors
+    assert impasto("stylize", ".", "--style", "plain")[0] == 0
+    assert sorted(p.name for p in (tmp_path / "photos-plain").iterdir()) == ["a.jpg.png", "a.png.png", "b.png"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -108,6 +122,8 @@ def test_wrong_settings_are_named(impasto, monkeypatch):
         (["--style", "own", "--style-image", "nowhere.jpg"], "no style picture at nowhere.jpg"),
         (["--style", "wave", "--style-size", "100", "--data", "."], "--style-image"),
         (["--style", "wave", "--lr", "0"], "--lr"),
+        (["--style", "wave", "--lr", "inf"], "--lr"),
+        (["--style", "wave", "--style-weight", "0", "--recipe", "ours"], "style_weight must not be 0"),
         (["--style", "wave", "--content-layers", "relu9_9"], "relu9_9"),
         (["--style", "../wave"], "--style"),
     ],

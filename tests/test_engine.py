@@ -10,7 +10,7 @@ import torch
 from core import engine as module
 from core.checkpoints import Zoo, load
 from core.engine import Engine, cpu_precision, has_openvino
-from core.errors import BadCheckpoint, BadParameter
+from core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
 from core.images import decode
 from core.settings import ROOT
 
@@ -86,6 +86,33 @@ def test_many_threads_paint_many_sizes(engine, models):
         np.testing.assert_array_equal(painting, expected)
 
 
+def test_large_pictures_leave_no_working_memory_behind(models, cache, monkeypatch):
+    painter = Engine(cache, device="cpu").painter(models / "aonet/coco/plain.safetensors")
+    picture = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    alone = painter(picture)
+    monkeypatch.setattr(module, "_KEEP_PIXELS", 0)
+    with ThreadPoolExecutor(4) as pool:  # memory is given back while others paint
+        for painting in pool.map(painter, [picture] * 12):
+            np.testing.assert_array_equal(painting, alone)
+    assert painter._idle == []
+
+
+def test_a_damaged_cache_is_made_anew(models, tmp_path):
+    path = models / "aonet/coco/plain.safetensors"
+    picture = np.full((32, 32, 3), 90, np.uint8)
+    painting = Engine(tmp_path, device="cpu").painter(path)(picture)
+    (model,) = tmp_path.rglob("model.xml")
+    model.write_text("")
+    np.testing.assert_array_equal(Engine(tmp_path, device="cpu").painter(path)(picture), painting)
+
+
+def test_a_gpu_that_is_not_there_is_said(cache):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(Unavailable, match="no CUDA device"):
+        Engine(cache, device="cuda")
+
+
 def test_two_threads_make_a_painter_once(cache, models, monkeypatch):
     made = []
     engine = Engine(cache, device="cpu")
@@ -126,6 +153,11 @@ def test_what_is_no_checkpoint_is_refused(engine, tmp_path):
     path.write_bytes(b"bad")
     with pytest.raises(BadCheckpoint):
         engine.painter(path)
+
+
+def test_a_checkpoint_that_is_gone(engine, tmp_path):
+    with pytest.raises(NotFound, match="is gone"):
+        engine.painter(tmp_path / "gone.safetensors")
 
 
 def test_a_second_start_needs_no_torch_and_telemetry_stays_off(engine, models, cache):

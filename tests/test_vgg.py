@@ -35,7 +35,7 @@ def test_it_is_torchvisions_vgg16(vgg):
     picture = torch.rand(1, 3, 32, 32) * 255
     with torch.no_grad():
         expected = theirs[:23](picture - torch.tensor(MEAN).view(1, 3, 1, 1))  # up to relu4_3
-    torch.testing.assert_close(vgg(picture, ["relu4_3"])["relu4_3"], expected)
+    torch.testing.assert_close(vgg(picture, ["relu4_3"])["relu4_3"], expected, atol=1e-2, rtol=1e-3)
 
 
 def test_it_stops_at_the_last_layer_asked_for(vgg, monkeypatch):
@@ -80,7 +80,8 @@ def test_a_pth_is_in_caffes_bgr(vgg, tmp_path):
     torch.save(state, path)
     loaded = load_vgg16(str(path))
     picture = torch.rand(1, 3, 16, 16) * 255
-    torch.testing.assert_close(loaded(picture, ["relu2_2"])["relu2_2"], vgg(picture, ["relu2_2"])["relu2_2"])
+    expected = vgg(picture, ["relu2_2"])["relu2_2"]  # in the hundreds
+    torch.testing.assert_close(loaded(picture, ["relu2_2"])["relu2_2"], expected, atol=1e-2, rtol=1e-3)
     assert loaded.source == str(path)
     assert loaded.sha256 == module.file_sha256(path)
 

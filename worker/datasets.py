@@ -1,9 +1,10 @@
 """Photographs to train on, prepared as the report did: short side resized, centre crop, 0..255.
 
-A batch is a function of the seed and its number alone, so a run that stops goes on with the very pictures that
-an unbroken one would have seen.
+A batch is a function of the seed and the number of its first picture alone, so a run that stops goes on with the
+very pictures that an unbroken one would have seen.
 """
 
+import logging
 import shutil
 import zlib
 from collections.abc import Callable
@@ -18,37 +19,20 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from core.errors import BadParameter, BadPicture, NotFound
+from core.errors import BadParameter, BadPicture, ImpastoError, NotFound
+from core.images import SUFFIXES, Limits, decode
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+log = logging.getLogger("impasto")
+
+LIMITS = Limits(max_bytes=10**9, max_pixels=10**9)
+"""The photographs are the trainer's own."""
 
 EVEN = 12.0
 """A random crop whose pixels deviate by less is drawn again, `TRIES` times at most: InstanceNorm blows up its noise."""
 TRIES = 5
 
 HELD_OUT = frozenset(
-    [
-        "139",
-        "285",
-        "632",
-        "724",
-        "776",
-        "785",
-        "802",
-        "872",
-        "885",
-        "1000",
-        "1268",
-        "1296",
-        "1353",
-        "1425",
-        "1490",
-        "1503",
-        "1532",
-        "1584",
-        "1675",
-        "1761",
-    ]
+    (139, 285, 632, 724, 776, 785, 802, 872, 885, 1000, 1268, 1296, 1353, 1425, 1490, 1503, 1532, 1584, 1675, 1761)
 )
 """COCO's numbers of the twenty photographs set aside for evaluation; val2014 has them under the same numbers."""
 
@@ -78,7 +62,7 @@ def open_dataset(source: Path, cache: Path, on_unpack: Callable[[str], None] | N
 def is_held_out(path: Path) -> bool:
     """Whether this is one of COCO's twenty that nothing is trained on."""
     number = path.stem.rsplit("_", 1)[-1]
-    return len(number) == 12 and number.lstrip("0") in HELD_OUT
+    return len(number) == 12 and number.isdigit() and int(number) in HELD_OUT
 
 
 def _unpack(archive: Path, cache: Path, on_unpack: Callable[[str], None] | None) -> Path:
@@ -108,43 +92,47 @@ def _unpack(archive: Path, cache: Path, on_unpack: Callable[[str], None] | None)
 
 
 class Batches:
-    """`batches(k, size, batch)` is the k-th batch (batch, 3, size, size), float32 RGB 0..255.
+    """Training pictures, float32 RGB 0..255: `batches(first, size, batch)` is (batch, 3, size, size).
 
-    Every photograph comes once an epoch, in an order shuffled anew each time. With `augment` its short side is resized
-    to between 1 and 1.5 times `scale` and a random square is cut out, flipped or not; without, the short
-    side is resized to `scale` and the middle is cut out (the report's preparation, where scale = size).
+    Every photograph comes once an epoch, in an order shuffled anew each time; one that cannot be read leaves its place
+    to the next. With `augment` the short side is resized to between 1 and 1.5 times `scale` and a random square is cut
+    out, flipped or not; without, the short side is resized to `scale` and the middle is cut out (the report's
+    preparation, where scale = size).
     """
 
     def __init__(self, paths: list[Path], scale: int, seed: int, augment: bool) -> None:
         self.paths, self.scale, self.seed, self.augment = paths, scale, seed, augment
 
-    def __len__(self) -> int:
-        return len(self.paths)
-
     def __call__(self, first: int, size: int, batch: int) -> Tensor:
         """Pictures `first` to `first + batch` of the endless sequence of epochs."""
-        pictures = [self._picture(first + k, size) for k in range(batch)]
-        return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()  # (B, 3, size, size)
+        return _tensor([self._picture(first + k, size) for k in range(batch)])
 
-    def middle(self, index: int, size: int) -> Tensor:
-        """The middle of one photograph (1, 3, size, size), whatever `augment` says."""
-        with Image.open(self.paths[index]) as image:
-            square = np.array(_cut(image.convert("RGB"), size, size, None))
-        return torch.from_numpy(square).permute(2, 0, 1)[None].float()
+    def middle(self, size: int) -> Tensor:
+        """The middle of the first photograph (1, 3, size, size), whatever `augment` says."""
+        return _tensor([_cut(self._open(0), size, size, None)])
 
-    def _picture(self, index: int, size: int) -> np.ndarray:
+    def _picture(self, index: int, size: int) -> Image.Image:
         epoch, place = divmod(index, len(self.paths))
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.paths))
-        path = self.paths[order[place]]
+        photograph = self._open(int(order[place]))
+        if not self.augment:
+            return _cut(photograph, max(size, self.scale), size, None)
         chance = np.random.default_rng([self.seed, 1, index])
-        scale = max(size, round(self.scale * chance.uniform(1, 1.5))) if self.augment else max(size, self.scale)
-        try:
-            with Image.open(path) as image:
-                image.draft("RGB", (2 * scale, 2 * scale))
-                square = _cut(image.convert("RGB"), scale, size, chance if self.augment else None)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise BadPicture(f"{path} cannot be read as a picture: {error}. Remove it from the dataset.") from error
-        return np.asarray(square)
+        return _cut(photograph, max(size, round(self.scale * chance.uniform(1, 1.5))), size, chance)
+
+    def _open(self, number: int) -> Image.Image:
+        """A photograph, or the next that can be read. Raises BadPicture where none can."""
+        for path in self.paths[number:] + self.paths[:number]:
+            try:
+                return Image.fromarray(decode(path.read_bytes(), LIMITS).rgb)
+            except (ImpastoError, OSError) as error:
+                log.warning("%s is passed over: %s", path, error)
+        raise BadPicture("None of the photographs can be read.")
+
+
+def _tensor(squares: list[Image.Image]) -> Tensor:
+    """(B, 3, size, size), float32."""
+    return torch.from_numpy(np.stack([np.asarray(square) for square in squares])).permute(0, 3, 1, 2).float()
 
 
 def _cut(image: Image.Image, scale: int, size: int, chance: np.random.Generator | None) -> Image.Image:

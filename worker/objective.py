@@ -21,14 +21,8 @@ class Objective:
         self.params, self.vgg = params, vgg
         self.targets = {layer: style.grams[layer].to(vgg.mean.device) for layer in STYLE_LAYERS}  # (N, N) each
 
-    def __call__(self, photographs: Tensor, paintings: Tensor, style_weight: float | None) -> dict[str, Tensor]:
-        """Weighted losses, scalars, and their total. Without a style weight: the squared error of the pixels."""
-        if style_weight is None:
-            zero = photographs.new_zeros(())
-            # InstanceNorm forgets how bright a picture was, so that is not asked of it
-            wanted = photographs - photographs.mean((2, 3), keepdim=True) + 127.5
-            error = content_loss(paintings, wanted) / PIXEL_SCALE**2
-            return {"content": error, "style": zero, "tv": zero, "total": error}
+    def __call__(self, photographs: Tensor, paintings: Tensor, style_weight: float) -> dict[str, Tensor]:
+        """Weighted losses, scalars, and their total."""
         p = self.params
         with torch.no_grad():
             wanted = self.vgg(photographs, p.content_layers)
@@ -39,12 +33,22 @@ class Objective:
         style = photographs.new_zeros(())
         for layer, target in self.targets.items():
             style = style + style_loss(features[layer], target) / (target.square().mean() if p.normalise else 1)
-        tv = tv_loss(paintings) / self._unit(photographs)
-        losses = {"content": p.content_weight * content, "style": style_weight * style, "tv": p.tv_weight * tv}
+        tv = p.tv_weight * tv_loss(paintings) / self._unit(photographs) if p.tv_weight else photographs.new_zeros(())
+        losses = {"content": p.content_weight * content, "style": style_weight * style, "tv": tv}
         return losses | {"total": torch.stack(list(losses.values())).sum()}
 
     def _unit(self, target: Tensor) -> Tensor | float:
         return variance(target) if self.params.normalise else 1.0
+
+
+def reproduction(photographs: Tensor, paintings: Tensor) -> dict[str, Tensor]:
+    """The losses of the first stage: the squared error of the pixels, in units of `PIXEL_SCALE`.
+
+    InstanceNorm forgets how bright a picture was, so that is not asked of the network.
+    """
+    wanted = photographs - photographs.mean((2, 3), keepdim=True) + 127.5
+    error = content_loss(paintings, wanted) / PIXEL_SCALE**2
+    return {"content": error, "style": torch.zeros_like(error), "tv": torch.zeros_like(error), "total": error}
 
 
 def variance(features: Tensor) -> Tensor:

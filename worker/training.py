@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.checkpoints import Card, own_weights
+from core.engine import cpu_precision, has_openvino
 from core.errors import BadParameter
 from core.files import replacing
 from core.nets import Net, build
@@ -23,7 +24,7 @@ from core.styles import StyleTargets
 from core.vgg import VGG16
 from worker.datasets import Batches
 from worker.log import LOSSES, Step, log_step, read_log, start_log
-from worker.objective import Objective
+from worker.objective import Objective, reproduction
 
 SAVE_EVERY = 25  # steps between two savings of the state
 PREVIEW_EVERY = 100  # steps between two previews
@@ -52,8 +53,9 @@ def train(
 ) -> tuple[Net, Card] | None:
     """Run Algorithm 2 to its end and return the network and its card, or None when `should_stop` said so.
 
-    `folder` takes the state, `losses.csv` and previews; a run that was stopped goes on from there, and gives the same
-    weights, bit for bit, as one that was not. Raises BadParameter when `folder` holds a run of other parameters.
+    `folder` takes the state, `losses.csv` and previews; a run that was stopped goes on from there, and on the CPU gives
+    the same weights, bit for bit, as one that was not. Raises BadParameter when `folder` holds a run of other
+    parameters, photographs or style, and when the loss is no number any more.
     """
     keep_memory()
     params = params.model_copy(update={"steps": params.steps or max(1, len(photographs) // params.batch)})
@@ -64,14 +66,19 @@ def train(
     objective = Objective(params, vgg, style)
     identity = _identity(params, photographs, style, vgg)
     run = _begin(params, identity, vgg, folder, device)
-    preview = batches.middle(0, 2 * params.size)
+    preview = batches.middle(2 * params.size)
     for stage, within, first in _remaining(stages, run.done):
         begun = time.monotonic()
         main = stage is stages[-1]
         pictures = batches(first, stage.size, stage.batch).to(device, memory_format=torch.channels_last)
         lr, weight = _schedule(params, stage, within, main)
         with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
-            losses = objective(pictures, run.net(pictures), weight)
+            paintings = run.net(pictures)
+            losses = reproduction(pictures, paintings) if weight is None else objective(pictures, paintings, weight)
+        if not losses["total"].isfinite():
+            raise BadParameter(
+                f"The loss of step {run.done + 1} is {losses['total'].item()}: try a lower lr, or a clip."
+            )
         _update(run, losses["total"], params, lr)
         run.done += 1
         step = Step(
@@ -90,11 +97,10 @@ def train(
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether bfloat16 is faster than float32 there: a GPU, or a processor with AVX-512 bf16 or AMX."""
-    if device != "cpu":
+    """Whether bfloat16 is faster than float32 there: most GPUs, and processors with AVX-512 bf16 or AMX."""
+    if device == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("amx_tile"))
+    return has_openvino() and cpu_precision() == "bf16"
 
 
 def keep_memory() -> None:
@@ -118,16 +124,16 @@ def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[Stage, in
 
 
 def _schedule(params: TrainParams, stage: Stage, within: int, main: bool) -> tuple[float, float | None]:
-    """Learning rate and style weight of a step."""
+    """Learning rate and style weight of a step; no style weight where the photograph is to be given back."""
     if not main:
         return stage.lr, stage.style_weight
     part = within / stage.steps
-    fall = max(0.0, part - (1 - params.lr_fall)) / params.lr_fall if params.lr_fall else 0.0
-    rise = max(0.0, 1 - 2 * part) if params.style_from else 0.0
-    weight = (
-        params.style_weight * ((params.style_from or 1) / params.style_weight) ** rise if rise else params.style_weight
-    )
-    return stage.lr * 0.05**fall, weight
+    lr, weight = stage.lr, params.style_weight
+    if params.lr_fall and part > 1 - params.lr_fall:
+        lr *= 0.05 ** ((part - (1 - params.lr_fall)) / params.lr_fall)
+    if params.style_from and part < 0.5:
+        weight *= (params.style_from / weight) ** (1 - 2 * part)
+    return lr, weight
 
 
 def _update(run: Run, loss: Tensor, params: TrainParams, lr: float) -> None:
@@ -142,8 +148,8 @@ def _update(run: Run, loss: Tensor, params: TrainParams, lr: float) -> None:
 
 
 def _identity(params: TrainParams, photographs: list[Path], style: StyleTargets, vgg: VGG16) -> dict[str, str]:
-    """All that a run's weights depend on: it goes on with the same alone."""
-    names = "\n".join(path.name for path in photographs)
+    """What a run goes on with: the same parameters, photographs (by name and size), style and loss network."""
+    names = "\n".join(f"{path.name} {path.stat().st_size}" for path in photographs)
     return {
         "parameters": params.model_dump_json(),
         "photographs": sha256(names.encode()).hexdigest(),
@@ -211,8 +217,3 @@ def _card(params: TrainParams, photographs: list[Path], style: StyleTargets, vgg
         created=datetime.now(UTC).replace(microsecond=0),
         bits=8 if params.arch == "vgg16" else 16,
     )
-
-
-def find_device(device: str) -> str:
-    """`cpu` or `cuda`, of `auto`, `cpu` or `cuda`."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

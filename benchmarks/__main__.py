@@ -1,0 +1,32 @@
+"""Prints the tables of the README's "How fast it is"."""
+
+import platform
+from pathlib import Path
+
+from benchmarks import engine, service
+from core.engine import cpu_precision
+from core.settings import Settings
+
+
+def processor() -> str:
+    """The processor's name, and what OpenVINO computes in on it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    flags = next((line for line in lines if line.startswith("flags")), "")
+    best = next((f for f in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f in flags), "")
+    return f"{name}, {best}, engine in {cpu_precision()}"
+
+
+if __name__ == "__main__":
+    print(processor(), "\n")
+    settings = Settings()
+    for table in (
+        engine.against_eager,
+        engine.unseen_sizes,
+        engine.twelve_megapixels,
+        service.over_http,
+        service.start,
+    ):
+        table(settings)
+        print(flush=True)
