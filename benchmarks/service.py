@@ -10,6 +10,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
 
@@ -20,8 +21,8 @@ from core.settings import ROOT, Settings
 
 
 @contextmanager
-def server() -> Iterator[tuple[str, int, float]]:
-    """A running server: its address, its process and the seconds until it was ready."""
+def server() -> Iterator[tuple[HTTPConnection, int, float]]:
+    """A running server: a connection to it, its process and the seconds until it was ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "impasto", "serve", "--port", str(port)]
@@ -35,7 +36,7 @@ def server() -> Iterator[tuple[str, int, float]]:
             if process.poll() is not None or time.perf_counter() - begun > 120:
                 raise RuntimeError("the server did not start")
             time.sleep(0.01)
-        yield address, process.pid, time.perf_counter() - begun
+        yield HTTPConnection("127.0.0.1", port), process.pid, time.perf_counter() - begun
     finally:
         process.terminate()
         process.wait()
@@ -49,14 +50,16 @@ def _ready(address: str) -> bool:
         return False
 
 
-def post(address: str, query: str, picture: bytes) -> bytes:
-    """POST /stylize, as curl -F does."""
+def post(client: HTTPConnection, query: str, picture: bytes) -> bytes:
+    """POST /stylize, as curl -F does, over a connection that stays open."""
     boundary = uuid.uuid4().hex
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
     body = head.encode() + picture + f"\r\n--{boundary}--\r\n".encode()
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    with urllib.request.urlopen(urllib.request.Request(f"{address}/stylize?{query}", body, headers)) as response:
-        return bytes(response.read())
+    client.request("POST", f"/stylize?{query}", body, headers)
+    response = client.getresponse()
+    assert response.status == 200
+    return response.read()
 
 
 def over_http(settings: Settings) -> None:
@@ -64,9 +67,9 @@ def over_http(settings: Settings) -> None:
     rgb = cat(256, 256)
     photo = encode(Picture(rgb), "jpeg")
     painter = Engine(settings.cache_folder, device="cpu").painter(networks(settings)["aonet"])
-    with server() as (address, _, _):
+    with server() as (client, _, _):
         query = "style=wave&format=jpeg"
-        times = [(seconds(lambda: painter(rgb)), seconds(lambda: post(address, query, photo))) for _ in range(60)][10:]
+        times = [(seconds(lambda: painter(rgb)), seconds(lambda: post(client, query, photo))) for _ in range(60)][10:]
     alone, http = (median(column) * 1000 for column in zip(*times, strict=True))
     print(f"/stylize at 256 px, JPEG in and out, one client: p50 {http:.1f} ms; the engine alone: {alone:.1f} ms")
 
@@ -74,11 +77,11 @@ def over_http(settings: Settings) -> None:
 def start(settings: Settings) -> None:
     """From the command to ready with a warm cache, the first picture, and memory with two models loaded."""
     photo = encode(Picture(cat(256, 256)), "jpeg")
-    with server() as (address, pid, ready):
-        first = seconds(lambda: post(address, "style=wave", photo))
+    with server() as (client, pid, ready):
+        first = seconds(lambda: post(client, "style=wave", photo))
         print(f"ready {ready:.1f} s after the command, first picture {first * 1000:.0f} ms after that, {_rss(pid)} MB")
         for arch in networks(settings):
-            post(address, f"style=wave&arch={arch}", photo)
+            post(client, f"style=wave&arch={arch}", photo)
         print(f"resident memory with {len(networks(settings))} models loaded: {_rss(pid)} MB")
 
 

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
 
     max_bytes: int = Field(DEFAULT_LIMITS.max_bytes, gt=0, description="largest request body, bytes")
     max_pixels: int = Field(DEFAULT_LIMITS.max_pixels, gt=0, description="largest picture, pixels")
-    max_painted: int = Field(16_000_000, gt=0, description="pixels that a network is shown; each takes 700 bytes or so")
+    max_painted: int = Field(16_000_000, gt=0, description="pixels that a network is shown; each takes 350 bytes or so")
     slots: int = Field(2, ge=1, description="pictures worked on at once")
     queue: int = Field(16, ge=0, description="pictures that may wait for a slot")
 
