@@ -1,6 +1,6 @@
 """The limit on a request's body, kept while it is read.
 
-Starlette's own answers in plain text while the client still sends, which then often sees a broken connection instead.
+Starlette's own answers in plain text while the client still sends, which may then see a broken connection instead.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -34,7 +34,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     temporary = Path(mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
-        for file in temporary.iterdir():
+        for file in filter(Path.is_file, temporary.rglob("*")):
             _sync(file)
         try:
             temporary.rename(path)

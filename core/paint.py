@@ -7,10 +7,10 @@ from core.engine import Painter
 from core.errors import BadParameter, TooLarge
 from core.images import Bytes, Picture, fit, resize
 from core.names import MIN_SIDE
-from core.recipes import PaintParams
+from core.recipes import MAX_PAINTED, PaintParams
 
 
-def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: int = 16_000_000) -> Picture:
+def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: int = MAX_PAINTED) -> Picture:
     """The painting of `picture`, of its size or shrunk to `max_side`; alpha is kept.
 
     The network sees the picture at `paint_size`, and its painting is enlarged again. Raises BadParameter where the

@@ -11,6 +11,9 @@ STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 """Algorithm 2's style layers."""
 
 
+MAX_PAINTED = 16_000_000
+"""Pixels that a network is shown, unless told."""
+
 STYLE_SIZE = 384
 """Short side of the style image, px. The report names none; at 256 the strokes come out finer than a brush's."""
 

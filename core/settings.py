@@ -7,6 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.images import DEFAULT_LIMITS
 from core.names import Device
+from core.recipes import MAX_PAINTED
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,7 +31,9 @@ class Settings(BaseSettings):
 
     max_bytes: int = Field(DEFAULT_LIMITS.max_bytes, gt=0, description="largest request body, bytes")
     max_pixels: int = Field(DEFAULT_LIMITS.max_pixels, gt=0, description="largest picture, pixels")
-    max_painted: int = Field(16_000_000, gt=0, description="pixels that a network is shown; each takes 350 bytes or so")
+    max_painted: int = Field(
+        MAX_PAINTED, gt=0, description="pixels that a network is shown; each takes 350 bytes or so"
+    )
     slots: int = Field(2, ge=1, description="pictures worked on at once")
     queue: int = Field(16, ge=0, description="pictures that may wait for a slot")
 

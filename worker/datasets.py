@@ -11,7 +11,6 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from tarfile import TarError
-from tempfile import mkdtemp
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,6 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from core.errors import BadParameter, BadPicture, ImpastoError, NotFound
+from core.files import replacing_folder
 from core.images import SUFFIXES, Limits, decode
 
 log = logging.getLogger("impasto")
@@ -74,20 +74,16 @@ def _unpack(archive: Path, cache: Path, on_unpack: Callable[[str], None] | None)
         return folder
     if on_unpack:
         on_unpack(f"unpacking {archive.name} into {folder}")
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = Path(mkdtemp(dir=cache, prefix=".unpacking-"))
     try:
-        if archive.suffix == ".zip":
-            shutil.unpack_archive(archive, partial)
-        else:
-            shutil.unpack_archive(archive, partial, filter="data")
-        partial.rename(folder)
+        with replacing_folder(folder) as partial:
+            if archive.suffix == ".zip":
+                shutil.unpack_archive(archive, partial)
+            else:
+                shutil.unpack_archive(archive, partial, filter="data")
     except (shutil.ReadError, TarError, BadZipFile, zlib.error, OSError, EOFError) as error:
         raise BadParameter(
             f"{archive} cannot be unpacked: {error}. It takes .zip, .tar.gz and .tar archives."
         ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
