@@ -1,9 +1,10 @@
-"""Prints the tables of the README's "How fast it is"."""
+"""Prints the tables of the README's "How fast it is": all, or those named, as in `python -m benchmarks gatys`."""
 
 import platform
+import sys
 from pathlib import Path
 
-from benchmarks import engine, service
+from benchmarks import engine, gatys, service
 from core.engine import cpu_precision
 from core.settings import Settings
 
@@ -18,15 +19,16 @@ def processor() -> str:
     return f"{name}, {best}, engine in {cpu_precision()}"
 
 
+TABLES = {
+    "engine": (engine.against_eager, engine.unseen_sizes, engine.twelve_megapixels),
+    "service": (service.over_http, service.start),
+    "gatys": (gatys.an_evaluation, gatys.the_loss),
+}
+
 if __name__ == "__main__":
     print(processor(), "\n")
     settings = Settings()
-    for table in (
-        engine.against_eager,
-        engine.unseen_sizes,
-        engine.twelve_megapixels,
-        service.over_http,
-        service.start,
-    ):
-        table(settings)
-        print(flush=True)
+    for name in sys.argv[1:] or TABLES:
+        for table in TABLES[name]:
+            table(settings)
+            print(flush=True)

@@ -191,6 +191,15 @@ def cpu_precision() -> Literal["bf16", "f32"]:
     return "bf16" if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether torch is faster in bfloat16 than in float32 there: most GPUs, and processors with AVX-512 bf16 or AMX."""
+    if device == "cuda":
+        import torch
+
+        return bool(torch.cuda.is_bf16_supported())
+    return has_openvino() and cpu_precision() == "bf16"
+
+
 def _openvino() -> Any:
     """The library, without the telemetry that it brings along: nothing we ship calls home."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -10,9 +10,13 @@ same facts for a program to read.
     ├── TooLarge               over a limit on bytes or pixels
     ├── BadParameter           a value outside what is allowed
     ├── NotFound               no model, style or file of that name
+    ├── Gone                   a job that has expired
+    ├── Conflict               a name that is taken, or a key that was used for something else
+    ├── Forbidden              what only this machine may ask for
     ├── Busy                   more work waiting than is taken on
     ├── BadCheckpoint          a file of weights that is not what it says it is
-    └── Unavailable            something that must be fetched or installed first
+    ├── NoSpace                the disk is full
+    └── Unavailable            something that must be fetched, installed or running first
 """
 
 from typing import Any
@@ -49,12 +53,28 @@ class NotFound(ImpastoError):
     code = "not_found"
 
 
+class Gone(ImpastoError):
+    code = "gone"
+
+
+class Conflict(ImpastoError):
+    code = "conflict"
+
+
+class Forbidden(ImpastoError):
+    code = "forbidden"
+
+
 class Busy(ImpastoError):
     code = "busy"
 
 
 class BadCheckpoint(ImpastoError):
     code = "bad_checkpoint"
+
+
+class NoSpace(ImpastoError):
+    code = "no_space"
 
 
 class Unavailable(ImpastoError):

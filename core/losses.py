@@ -32,3 +32,11 @@ def tv_loss(pictures: Tensor) -> Tensor:
     down = (p[..., 1:, :] - p[..., :-1, :]).square().mean()
     across = (p[..., :, 1:] - p[..., :, :-1]).square().mean()
     return down + across
+
+
+def variance(features: Tensor) -> Tensor:
+    """Mean squared distance of features (B, N, H, W) from each channel's mean; a scalar.
+
+    Not in the report: a content term that is divided by it begins near 1.
+    """
+    return features.float().var((2, 3), correction=0).mean()

@@ -1,4 +1,4 @@
-"""Every parameter of training, its default and its bounds, once. Table 1 and our own recipes as tables."""
+"""Every parameter of painting and of training, its default and its bounds, once. The report's recipes and our own."""
 
 from typing import Any, Literal, Self
 
@@ -10,6 +10,9 @@ from core.names import MIN_SIDE, Arch, Layer, Name, Upsample
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 """Algorithm 2's style layers."""
 
+PIXEL_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+PIXEL_CONTENT_LAYERS = ("relu4_2",)
+"""Algorithm 1's layers."""
 
 MAX_PAINTED = 16_000_000
 """Pixels that a network is shown, unless told."""
@@ -102,6 +105,18 @@ OURS: dict[str, Any] = {
 """What our own checkpoints are trained with. Table 1's weights are the original VGG16's; under the bundled loss network
 they leave the photograph tinted, not painted."""
 
+OURS_BY_ARCH: dict[str, dict[str, Any]] = {
+    "vgg16": {
+        "style_weight": 6,
+        "warmup": (
+            Stage(steps=600, size=96, batch=4, lr=3e-3),
+            Stage(steps=300, size=128, batch=4, lr=1e-3, style_weight=0.5),
+        ),
+    }
+}
+"""Where a network needs other numbers: VGG16Net sees the photograph through an eighth of its size, and learns to give
+it back more slowly."""
+
 
 def recipe(
     arch: str, dataset: str, style: str, kind: Literal["report", "ours"] = "report", **changes: Any
@@ -114,8 +129,17 @@ def recipe(
     if (dataset, style) == ("tinyimagenet", "rain_princess") and arch == "vgg16":
         row = row | {"size": 224}
     if kind == "ours":
-        row = row | OURS
+        row = row | OURS | OURS_BY_ARCH.get(arch, {})
     return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))
+
+
+class TrainJobParams(TrainParams):
+    """What a training is asked for with over HTTP; the photographs, and the style's picture, come beside it."""
+
+    named_style: Name | None = Field(None, description="a style that is kept by name, instead of its picture")
+
+    def training(self) -> TrainParams:
+        return TrainParams(**self.model_dump(exclude={"named_style"}))
 
 
 class PaintParams(BaseModel):
@@ -143,3 +167,118 @@ class PaintParams(BaseModel):
         if isinstance(value, int) and value < MIN_SIDE:
             raise ValueError(f"at least {MIN_SIDE} px, or full")
         return value
+
+
+ALGORITHM_1: dict[str, float] = {"content_weight": 0.03, "style_weight": 1, "tv_weight": 0}
+"""The report's weights, for `normalise=False`. It has 100 and 1e7, for a VGG16 whose features are 57 times smaller than
+the original's, which all our sources have the units of: 100 / 57^2 and 1e7 / 57^4."""
+
+COARSE_ABOVE = 384
+"""Long side in px above which Algorithm 1 begins at half size, unless told."""
+
+
+class GatysParams(BaseModel):
+    """What Algorithm 1, the optimisation of the pixels, is run with.
+
+    Without `normalise` the weights that are not given are the report's (`ALGORITHM_1`). How many weights `style_blend`
+    must have is known where the style's pictures are: `core.gatys_style.find_style` checks it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    style: Name | None = Field(None, description="a style that is kept by name, such as wave, instead of pictures")
+    style_blend: tuple[float, ...] = Field(
+        (), description="how much of each style picture, in their order; they need not add up to 1. Equal unless told"
+    )
+    style_scale: float = Field(
+        1,
+        ge=0.25,
+        le=3,
+        description=f"size of the style pictures: 1 is {STYLE_SIZE} px on the short side; larger paints larger strokes",
+    )
+    preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
+
+    size: int = Field(
+        512,
+        ge=32,
+        le=2048,
+        description="long side that is optimised, px, the photograph's own if that is smaller; the painting is then "
+        "enlarged to the photograph's size. A brush stroke has a size in pixels, so smaller is bolder",
+    )
+    coarse_to_fine: bool | None = Field(
+        None,
+        description=f"spend the first half of the evaluations at half size; on above {COARSE_ABOVE} px unless told",
+    )
+    num_iterations: int = Field(
+        200,
+        ge=1,
+        le=10_000,
+        description="evaluations of the loss and its gradient in all, one a step, those at half size among them",
+    )
+    init: Literal["content", "random", "style"] = Field(
+        "content", description="what the picture starts as: the photograph, noise, or the first style picture"
+    )
+    optimizer: Literal["lbfgs", "adam"] = Field("lbfgs", description="what moves the pixels")
+    lr: float = Field(5, gt=0, le=100, description="Adam's learning rate, in levels of 0..255")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the noise that `random` starts from")
+
+    content_weight: float = Field(1, ge=0, description="weight of the photograph")
+    style_weight: float = Field(50, ge=0, description="weight of the style")
+    tv_weight: float = Field(0.5, ge=0, description="weight of the total variation")
+    content_layers: tuple[Layer, ...] = Field(PIXEL_CONTENT_LAYERS, min_length=1, description="content layers")
+    style_layers: tuple[Layer, ...] = Field(PIXEL_STYLE_LAYERS, min_length=1, description="style layers")
+    content_layer_weights: tuple[float, ...] = Field(
+        (), description="a weight for each content layer; 1 each unless told"
+    )
+    style_layer_weights: tuple[float, ...] = Field((), description="a weight for each style layer; 1 each unless told")
+    normalise: bool = Field(
+        True,
+        description="divide each style term by its target Gram's mean square, and content and total variation by the "
+        "photograph's variance; without it the losses are the report's, and so are the weights unless told",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_reports_weights(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("normalise") is False:
+            return ALGORITHM_1 | values
+        return values
+
+    @field_validator("content_layers", "style_layers")
+    @classmethod
+    def _each_once(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(layers)) < len(layers):
+            raise ValueError("a layer is named twice")
+        return layers
+
+    @field_validator("style_blend", "content_layer_weights", "style_layer_weights")
+    @classmethod
+    def _weights(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if weights and (min(weights) < 0 or not sum(weights)):
+            raise ValueError("weights are 0 or more, and one of them is more")
+        return weights
+
+    @model_validator(mode="after")
+    def _one_weight_a_layer(self) -> Self:
+        for kind in ("content", "style"):
+            layers, weights = getattr(self, f"{kind}_layers"), getattr(self, f"{kind}_layer_weights")
+            if weights and len(weights) != len(layers):
+                raise ValueError(
+                    f"{kind}_layer_weights has {len(weights)} weights, {kind}_layers has {len(layers)} layers"
+                )
+        if not self.content_weight and not self.style_weight:
+            raise ValueError("content_weight and style_weight are both 0: there is nothing to paint")
+        return self
+
+    @model_validator(mode="after")
+    def _a_named_style_has_no_pixels(self) -> Self:
+        if self.style is None:
+            return self
+        for name, plain in (("style_scale", 1), ("style_blend", ())):
+            if getattr(self, name) != plain:
+                raise ValueError(
+                    f"{name} needs the style's pictures: {self.style!r} is kept as Gram matrices, at one size"
+                )
+        if self.init == "style":
+            raise ValueError(f"init=style needs the style's picture: {self.style!r} is kept as Gram matrices")
+        return self

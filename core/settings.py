@@ -22,6 +22,7 @@ class Settings(BaseSettings):
 
     models: Path = Field(ROOT / "models", description="the models that came with Impasto")
     styles: Path = Field(Path("data/styles"), description="the models trained here")
+    datasets: Path = Field(Path("data/datasets"), description="prepared datasets: folders of photographs, or archives")
     cache: Path = Field(Path("~/.cache/impasto"), description="compiled models and unpacked datasets; can be deleted")
     vgg16: str = Field("bundled", description="the loss network: bundled, imagenet or the path of a .pth")
 
@@ -36,6 +37,18 @@ class Settings(BaseSettings):
     )
     slots: int = Field(2, ge=1, description="pictures worked on at once")
     queue: int = Field(16, ge=0, description="pictures that may wait for a slot")
+
+    store: str = Field("data/jobs.sqlite", description="the records of jobs: a file of SQLite, or redis://…")
+    storage: str = Field("data/jobs", description="what jobs were sent and made: a folder, or s3://bucket/prefix")
+    broker: str = Field("", description="redis://… hands jobs to Celery workers; without it they run beside the API")
+    work: Path = Field(Path("data/work"), description="where jobs under way have their files")
+    save_every: float = Field(20, gt=0, description="seconds between two checkpoints of a job that optimises pixels")
+    max_upload: int = Field(256_000_000, gt=0, description="largest body of POST /jobs, bytes")
+    max_photographs: int = Field(2000, gt=0, description="photographs that a training may be sent")
+    keep_uploads: float = Field(24, gt=0, description="hours that uploads are kept after a job's end")
+    keep_results: float = Field(168, gt=0, description="hours that results and records are kept after it")
+    webhook_secret: str = Field("", description="signs the calls of webhooks; none are taken without it")
+    webhook_private: bool = Field(False, description="let webhooks call private addresses, too")
 
     @property
     def cache_folder(self) -> Path:

@@ -15,17 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from core.errors import BadCheckpoint, BadParameter
+from core.errors import BadCheckpoint
 from core.files import replacing
 from core.images import Bytes
+from core.kept import find_kept
 from core.losses import gram
-from core.names import unknown
 from core.vgg import VGG16
-
-KEPT_LAYERS = ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_3", "relu5_1")
-"""Algorithm 1's five style layers and Algorithm 2's four."""
-
-_SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -64,27 +59,18 @@ def save_targets(path: Path, targets: StyleTargets, vgg: VGG16) -> None:
 def load_targets(folder: Path, style: str, size: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
     """The kept targets of a named style.
 
-    Raises NotFound for a style that has none; BadParameter where they were made at another size, for other layers or
-    by another loss network than asked for.
+    Raises what `find_kept` raises.
     """
-    kept = {path.stem: path for path in sorted(folder.glob(f"*{_SUFFIX}"))}
-    if style not in kept:
-        raise unknown("style", style, kept, " For a style of your own give its picture (--style-image).")
-    try:
-        with safe_open(kept[style], "numpy") as file:
-            metadata = file.metadata() or {}
-        tensors = load_file(kept[style])
-        made = (int(metadata["size"]), metadata["loss_network_sha256"])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise BadCheckpoint(f"{kept[style]} does not hold a style's Gram matrices: {error}") from error
     wanted = list(layers)
-    if made != (size, vgg.sha256) or not set(wanted) <= set(tensors):
-        raise BadParameter(
-            f"The Gram matrices of {style!r} are kept at {made[0]} px, for loss network {made[1][:12]}… and "
-            f"{', '.join(KEPT_LAYERS)}. For others give the style's picture (--style-image)."
-        )
+    path = find_kept(folder, style, size, wanted, vgg.sha256)
+    try:
+        with safe_open(path, "numpy") as file:
+            sha256 = (file.metadata() or {})["sha256"]
+        tensors = load_file(path)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise BadCheckpoint(f"{path} does not hold a style's Gram matrices: {error}") from error
     grams = {layer: _square(tensors[layer].float() * tensors[f"{layer}.scale"]) for layer in wanted}
-    return StyleTargets({k: g.to(vgg.mean.device) for k, g in grams.items()}, metadata["sha256"], size)
+    return StyleTargets({k: g.to(vgg.mean.device) for k, g in grams.items()}, sha256, size)
 
 
 def _square(triangle: Tensor) -> Tensor:

@@ -18,11 +18,9 @@ from torch.nn import functional as F
 from core.errors import BadCheckpoint, NotFound, Unavailable
 from core.files import file_sha256
 from core.names import CHANNELS, check_layer
+from core.weights import BUNDLED, BUNDLED_SHA256
 
 MEAN = (123.68, 116.779, 103.939)  # RGB, 0..255
-
-BUNDLED = Path(__file__).parent.parent / "models" / "vgg16.safetensors"
-BUNDLED_SHA256 = "8e50c15234384fd2d47847fce10cac441f7b447f6d3988a68f84622352d48c18"
 
 _TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # the convolutions' places in vgg16().features
 

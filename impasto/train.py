@@ -10,17 +10,18 @@ import click
 from tqdm import tqdm
 
 from core.checkpoints import place, save
+from core.datasets import find_dataset
 from core.engine import find_device
 from core.errors import BadParameter, NotFound
 from core.files import file_sha256
 from core.images import Limits, decode
+from core.kept import KEPT_LAYERS
 from core.names import is_name
 from core.recipes import STYLE_LAYERS, STYLE_SIZE, TrainParams
 from core.settings import Settings
-from core.styles import KEPT_LAYERS, StyleTargets, load_targets, save_targets, style_targets
+from core.styles import StyleTargets, load_targets, save_targets, style_targets
 from core.vgg import VGG16, load_vgg16
 from worker.datasets import open_dataset
-from worker.fetch import SOURCES
 from worker.log import Step
 from worker.plots import plot_losses
 from worker.training import train as run_training
@@ -42,7 +43,9 @@ def train(
     folder = folder or Path("runs") / name
     vgg = load_vgg16(settings.vgg16)
     style = _style(params, style_image, vgg, settings)
-    photographs = open_dataset(data or _fetched(params.dataset), settings.cache_folder / "datasets", click.echo)
+    photographs = open_dataset(
+        data or find_dataset(settings.datasets, params.dataset), settings.cache_folder / "datasets", click.echo
+    )
     device = find_device(settings.device)
     click.echo(f"{name}: {len(photographs)} photographs, on {device}; state, losses and previews in {folder}")
     stop = threading.Event()
@@ -87,19 +90,6 @@ def _targets(image: Path, size: int, layers: Iterable[str], vgg: VGG16) -> Style
         raise NotFound(f"There is no style picture at {image}.")
     rgb = decode(image.read_bytes(), Limits(max_bytes=10**9)).rgb
     return style_targets(rgb, file_sha256(image), size, layers, vgg)
-
-
-def _fetched(dataset: str) -> Path:
-    """The archive that `impasto data fetch` left in `data/`."""
-    if dataset not in SOURCES:
-        raise NotFound(f"Where are the photographs of {dataset!r}? Give a folder or an archive of them (--data).")
-    path = Path("data") / SOURCES[dataset].file
-    if not path.exists():
-        raise NotFound(
-            f"There is no {path}. Fetch it (impasto data fetch {dataset}), or give a folder or an archive "
-            "of photographs (--data)."
-        )
-    return path
 
 
 class _Bar:

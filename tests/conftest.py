@@ -1,5 +1,8 @@
 """What several tests start from: a small zoo of untrained networks, and settings that stay in a temporary folder."""
 
+import os
+import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from core.nets import build
 from core.recipes import TrainParams
 from core.settings import Settings
 from core.vgg import VGG16, load_vgg16
+from tests.servers import RedisServer
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -54,7 +58,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def settings(models: Path, cache: Path, tmp_path: Path) -> Settings:
-    return Settings(models=models, styles=tmp_path / "styles", cache=cache, device="cpu")
+    return Settings(
+        models=models,
+        styles=tmp_path / "styles",
+        cache=cache,
+        device="cpu",
+        store=str(tmp_path / "jobs.sqlite"),
+        storage=str(tmp_path / "storage"),
+        work=tmp_path / "work",
+        datasets=tmp_path / "datasets",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +75,37 @@ def photo() -> np.ndarray:
     """uint8 (37, 50, 3): odd, smooth and coloured, as photographs are."""
     rows, columns = np.mgrid[0:37, 0:50]
     return np.stack([rows * 6, columns * 5, 255 - rows * 3 - columns], axis=2).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One for all tests that leave it running; they use it after `flush()`."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a store is, of each kind; empty."""
+    if request.param == "sqlite":
+        return str(tmp_path / "jobs.sqlite")
+    server: RedisServer = request.getfixturevalue("redis_server")
+    server.flush()
+    return server.url
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk, and not everywhere")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="the fault tests at full length: `make chaos`")

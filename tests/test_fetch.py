@@ -16,7 +16,7 @@ from worker import fetch as fetching
 from worker.fetch import SOURCES, Source, fetch
 
 ARCHIVE = bytes(range(256)) * 40
-FETCHED = "photographs.zip"
+FETCHED = "coco.zip"
 
 
 class Server(HTTPServer):
@@ -79,7 +79,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def test_the_real_sources_are_what_the_report_trained_on() -> None:
-    assert {name: source.file for name, source in SOURCES.items()} == {
+    assert {name: source.url.rsplit("/", 1)[1] for name, source in SOURCES.items()} == {
         "coco": "val2014.zip",
         "tinyimagenet": "tiny-imagenet-200.zip",
     }
@@ -109,7 +109,7 @@ def test_a_server_that_tells_no_length(server: Server, tmp_path: Path) -> None:
 
 def test_another_address(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SOURCES, "coco", Source("http://127.0.0.1:9/other.zip", len(ARCHIVE), md5(ARCHIVE).hexdigest()))
-    assert fetch("coco", tmp_path, url=server.url) == tmp_path / "other.zip"
+    assert fetch("coco", tmp_path, url=server.url) == tmp_path / FETCHED
 
 
 def broken_off(server: Server, folder: Path, cut: int = 3000) -> Path:

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OURS = {"core", "api", "worker", "impasto", "benchmarks", "tests", "tools"}
 MAY = {"core": set(), "api": {"core"}, "worker": {"core"}, "impasto": {"core", "api", "worker"}}
-WEB_AND_QUEUE = {"fastapi", "starlette", "uvicorn", "celery", "redis", "click"}
+WEB_AND_QUEUE = {"fastapi", "starlette", "uvicorn", "celery", "kombu", "urllib3", "click"}
 
 
 def imports(path: Path) -> set[str]:

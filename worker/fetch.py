@@ -32,10 +32,6 @@ class Source:
     size: int
     md5: str
 
-    @property
-    def file(self) -> str:
-        return urlsplit(self.url).path.rsplit("/", 1)[-1]
-
 
 SOURCES = {
     "coco": Source("http://images.cocodataset.org/zips/val2014.zip", 6_645_013_297, "a3d79f5ed8d289b7a7554ce06a5782b3"),
@@ -61,7 +57,7 @@ def fetch(
     url = url or source.url
     if urlsplit(url).scheme not in ("http", "https"):
         raise BadParameter(f"{url} cannot be fetched: an address begins with http:// or https://.", url=url)
-    path = folder / source.file
+    path = folder / f"{name}.zip"  # where `core.datasets` finds it
     if path.exists():
         if not _is_whole(path, source):
             raise Unavailable(f"{path} is not the archive of that name (MD5 {source.md5}). Remove it and run again.")

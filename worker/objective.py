@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from core.losses import content_loss, style_loss, tv_loss
+from core.losses import content_loss, style_loss, tv_loss, variance
 from core.nets import PIXEL_SCALE
 from core.recipes import STYLE_LAYERS, TrainParams
 from core.styles import StyleTargets
@@ -49,8 +49,3 @@ def reproduction(photographs: Tensor, paintings: Tensor) -> dict[str, Tensor]:
     wanted = photographs - photographs.mean((2, 3), keepdim=True) + 127.5
     error = content_loss(paintings, wanted) / PIXEL_SCALE**2
     return {"content": error, "style": torch.zeros_like(error), "tv": torch.zeros_like(error), "total": error}
-
-
-def variance(features: Tensor) -> Tensor:
-    """Mean squared distance of features (B, N, H, W) from each channel's mean; a scalar."""
-    return features.float().var((2, 3), correction=0).mean()

@@ -1,7 +1,5 @@
 """Algorithm 2: train a network to paint one style, and survive being stopped at any step."""
 
-import ctypes
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,9 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from core.checkpoints import Card, own_weights
-from core.engine import cpu_precision, has_openvino
+from core.engine import has_bfloat16
 from core.errors import BadParameter
 from core.files import replacing
+from core.memory import keep_memory
 from core.nets import Net, build
 from core.recipes import Stage, TrainParams
 from core.styles import StyleTargets
@@ -27,7 +26,7 @@ from worker.log import LOSSES, Step, log_step, read_log, start_log
 from worker.objective import Objective, reproduction
 
 SAVE_EVERY = 25  # steps between two savings of the state
-PREVIEW_EVERY = 100  # steps between two previews
+PREVIEW_EVERY = 25  # steps between two previews
 MEAN_OVER = 20  # steps that a card's losses are the mean of
 
 
@@ -94,22 +93,6 @@ def train(
         if stop:
             return None
     return run.net.cpu(), _card(params, photographs, style, vgg, folder)
-
-
-def has_bfloat16(device: str) -> bool:
-    """Whether bfloat16 is faster than float32 there: most GPUs, and processors with AVX-512 bf16 or AMX."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    return has_openvino() and cpu_precision() == "bf16"
-
-
-def keep_memory() -> None:
-    """Tell glibc to keep freed memory: a step otherwise spends a third of its time on pages given back and fetched."""
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            libc.mallopt(-4, 0)  # M_MMAP_MAX: large blocks on the heap, too
-            libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and it does not shrink
 
 
 def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[Stage, int, int]]:

@@ -1,0 +1,166 @@
+"""Algorithm 1: the time of an evaluation, and the loss against evaluations, ours against plain ways to do it."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import inf
+from statistics import median
+
+import numpy as np
+import torch
+
+from benchmarks.engine import cat, seconds
+from core.gatys import Step, paint_pixels
+from core.gatys_loss import PixelLoss
+from core.gatys_run import Loss, Run, to_pixels
+from core.gatys_style import Style, find_style
+from core.images import Picture
+from core.memory import keep_memory
+from core.recipes import GatysParams
+from core.settings import ROOT, Settings
+from core.vgg import VGG16, load_vgg16
+
+SIZES = (256, 512)  # px, timed
+ADAM_STEPS = 800
+ADAM_RATES = (1.0, 3.0, 10.0)
+OURS = 200  # evaluations
+LOSS_SIZE = 128  # px: what is compared is counted, not timed
+MARKS = (25, 50, 100, 200, 400, 800)
+
+
+class PlainLoss(PixelLoss):
+    """The same loss as peers compute it: float32, NCHW."""
+
+    def _features(self, pixels: torch.Tensor, layers: set[str]) -> dict[str, torch.Tensor]:
+        return self.vgg(pixels, layers)
+
+
+def _wave(settings: Settings, vgg: VGG16, **values: object) -> tuple[Style, GatysParams]:
+    params = GatysParams.model_validate({"style": "wave", **values})
+    return find_style(params, [], settings.models / "styles", vgg), params
+
+
+def an_evaluation(settings: Settings) -> None:
+    """Ours, and plain L-BFGS on the pixels in a process of its own, turn by turn; medians, on the CPU."""
+    print("| an evaluation at | plain torch float32 | Impasto | times faster |\n|---|---|---|---|")
+    keep_memory()
+    vgg = load_vgg16().to(memory_format=torch.channels_last)
+    style, params = _wave(settings, vgg)
+    for size in SIZES:
+        run = Run(params, "cpu", cat(size, size))
+        step = partial(run.step, PixelLoss(params, vgg, style.targets, to_pixels(cat(size, size), "cpu")))
+        with _plain(size) as plain:
+            times = [(plain(), seconds(step)) for _ in range(6)][1:]
+        theirs, ours = (median(column) for column in zip(*times, strict=True))
+        print(f"| {size} px | {theirs:.2f} s | {ours:.2f} s | {theirs / ours:.1f} |", flush=True)
+
+
+@contextmanager
+def _plain(size: int) -> Iterator[Callable[[], float]]:
+    """Seconds of one evaluation more, each time it is called, in another process: there nothing is done for speed."""
+    command = [sys.executable, "-m", "benchmarks.gatys", str(size)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin
+    assert process.stdout
+    told, answers = process.stdin, process.stdout
+
+    def once() -> float:
+        print(file=told, flush=True)
+        return float(answers.readline())
+
+    try:
+        yield once
+    finally:
+        told.close()
+        process.wait()
+
+
+def _answer(size: int) -> None:
+    """The other process: an evaluation for each line that comes."""
+    vgg = load_vgg16()
+    style, params = _wave(Settings(), vgg)
+    photograph = to_pixels(cat(size, size), "cpu")
+    step = plain_steps(PlainLoss(params, vgg, style.targets, photograph), photograph, torch.optim.LBFGS, max_iter=1)
+    for _ in sys.stdin:
+        print(seconds(step), flush=True)
+
+
+def the_loss(settings: Settings) -> None:
+    """Lowest total loss after so many evaluations; one at half size counts as a quarter."""
+    vgg = load_vgg16().to(memory_format=torch.channels_last)
+    style, params = _wave(settings, vgg, size=LOSS_SIZE, num_iterations=OURS)
+    rgb = cat(LOSS_SIZE, LOSS_SIZE)
+    photograph = to_pixels(rgb, "cpu")
+    loss = PixelLoss(params, vgg, style.targets, photograph)
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for rate in ADAM_RATES:
+        curves[f"Adam on pixels, {rate:g}"] = _followed(
+            plain_steps(loss, photograph, torch.optim.Adam, lr=rate), ADAM_STEPS
+        )
+    curves["L-BFGS on pixels"] = _followed(plain_steps(loss, photograph, torch.optim.LBFGS, max_iter=1), OURS)
+    for name, values in (("Impasto", {}), ("Impasto, coarse to fine", {"coarse_to_fine": True})):
+        curves[name] = _ours(rgb, style, params.model_copy(update=values), vgg)
+    print("| lowest loss after |", " | ".join(map(str, MARKS)), "|\n|---|" + "---|" * len(MARKS))
+    for name, curve in curves.items():
+        print(f"| {name} |", " | ".join(_at(curve, mark) for mark in MARKS), "|")
+    goal = min(curve[-1][1] for name, curve in curves.items() if name.startswith("Adam"))
+    print(f"\nThe best Adam's {goal:.3f} after {ADAM_STEPS} evaluations is reached after:")
+    for name, curve in curves.items():
+        reached = next((f"{count:g}" for count, best in curve if best <= goal), f"not within {curve[-1][0]:g}")
+        print(f"- {name}: {reached}")
+
+
+def plain_steps(
+    loss: Loss, photograph: torch.Tensor, kind: type[torch.optim.Optimizer], **values: float
+) -> Callable[[], float]:
+    """A function that evaluates the loss once and moves the pixels, starting at the photograph; gives the total."""
+    pixels = photograph.clone().requires_grad_()
+    optimiser = kind([pixels], **values)
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        total = loss(pixels)["total"] * pixels.numel()
+        total.backward()
+        return total
+
+    def step() -> float:
+        return optimiser.step(closure).item() / pixels.numel()
+
+    return step
+
+
+def _followed(step: Callable[[], float], evaluations: int) -> list[tuple[float, float]]:
+    """(evaluations, lowest loss until then) of each."""
+    best, curve = inf, []
+    for number in range(1, evaluations + 1):
+        best = min(best, step())
+        curve.append((float(number), best))
+    return curve
+
+
+def _ours(rgb: np.ndarray, style: Style, params: GatysParams, vgg: VGG16) -> list[tuple[float, float]]:
+    """As `_followed`; of coarse to fine the fine part alone, after what the coarse one cost."""
+    totals: list[tuple[float, float]] = []
+
+    def on_step(step: Step) -> None:
+        coarse = bool(params.coarse_to_fine) and step.number <= OURS // 2
+        totals.append((0.25 if coarse else 1.0, inf if coarse else step.losses["total"]))
+
+    paint_pixels(Picture(rgb), style, params, vgg, on_step=on_step)
+    count, best, curve = 0.0, inf, []
+    for cost, total in totals:
+        count, best = count + cost, min(best, total)
+        curve.append((count, best))
+    return curve
+
+
+def _at(curve: list[tuple[float, float]], mark: float) -> str:
+    """The lowest loss after `mark` evaluations, where there were as many."""
+    until = [best for count, best in curve if count <= mark]
+    return f"{until[-1]:.2f}" if until and until[-1] < inf and curve[-1][0] >= mark else ""
+
+
+if __name__ == "__main__":
+    _answer(int(sys.argv[1]))

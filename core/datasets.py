@@ -1,0 +1,30 @@
+"""Prepared datasets, by name: a folder of photographs, or an archive of them."""
+
+from pathlib import Path
+
+from core.names import is_name, unknown
+
+ARCHIVES = (".zip", ".tar.gz", ".tar")
+
+
+def known_datasets(folder: Path) -> dict[str, Path]:
+    """What lies in `folder` under a name that can be asked for: `<name>/`, or `<name>.zip` and the like."""
+    found = {}
+    for path in sorted(folder.glob("*")):
+        name = path.name if path.is_dir() else _stem(path.name)
+        if is_name(name):
+            found[name] = path
+    return found
+
+
+def find_dataset(folder: Path, name: str) -> Path:
+    """Raises NotFound with the datasets there are and the nearest."""
+    known = known_datasets(folder)
+    if name not in known:
+        raise unknown("dataset", name, known, " `impasto data fetch` gets the report's two; --data takes any folder.")
+    return known[name]
+
+
+def _stem(name: str) -> str:
+    """The name of an archive without its suffix; of other files nothing."""
+    return next((name.removesuffix(suffix) for suffix in ARCHIVES if name.endswith(suffix)), "")

@@ -1,0 +1,116 @@
+"""A painting under way: what is optimised, what moves it and the best so far, in memory and on disk."""
+
+from collections.abc import Callable
+from math import inf, isfinite
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core.errors import BadParameter
+from core.files import replacing
+from core.images import Bytes
+from core.recipes import GatysParams
+from core.spectrum import Spectrum
+
+HISTORY = 20  # steps that L-BFGS remembers
+FIRST_MOVE = 1.0  # what L-BFGS moves a pixel by or so, of 0..255, before it knows any curvature
+
+Loss = Callable[[Tensor], dict[str, Tensor]]
+"""Pixels (1, 3, H, W) -> weighted losses, scalars; `total` is what is made small."""
+
+
+class Run:
+    """What is optimised, the coordinates of a spectrum, and its optimiser; the stage, and the evaluations done in it;
+    the pixels (1, 3, H, W) of its lowest loss."""
+
+    def __init__(self, params: GatysParams, device: str, rgb: Bytes) -> None:
+        """Begins with `rgb`, uint8 (H, W, 3), at the first stage."""
+        self.params, self.device = params, device
+        self.enter(0, rgb)
+
+    def enter(self, stage: int, rgb: Bytes) -> None:
+        """Begin a stage with `rgb`, uint8 (H, W, 3)."""
+        self.stage, self.done = stage, 0
+        self.best, self.best_loss = to_pixels(rgb, self.device), inf
+        self._hold()
+
+    def step(self, loss: Loss) -> dict[str, float]:
+        """Evaluate the loss and its gradient once, keep the pixels if they are the best, and move them.
+
+        Returns the losses of the pixels as they were. Where their total is no number nothing is changed.
+        """
+        self.optimiser.zero_grad()
+        pixels = self.spectrum.pixels(self.coordinates)
+        losses = loss(pixels)
+        scaled = losses["total"] * pixels.numel()  # so that what one pixel adds to the gradient is not tiny
+        scaled.backward()  # type: ignore[no-untyped-call]
+        values = {name: value.item() for name, value in losses.items()}
+        if not isfinite(values["total"]):
+            return values
+        if values["total"] < self.best_loss:
+            self.best, self.best_loss = pixels.detach(), values["total"]
+        self.optimiser.step(scaled.item)
+        if self.params.optimizer == "lbfgs":
+            self.optimiser.param_groups[0]["lr"] = 1
+        self.done += 1
+        return values
+
+    def save(self, path: Path, identity: dict[str, str]) -> None:
+        """Write all of it to `path`, with what it may go on with."""
+        state = {
+            "identity": identity,
+            "stage": self.stage,
+            "done": self.done,
+            "coordinates": self.coordinates.detach(),
+            "optimiser": self.optimiser.state_dict(),
+            "best": self.best,
+            "best_loss": self.best_loss,
+        }
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, path: Path, identity: dict[str, str]) -> None:
+        """Go on from `path`. Raises BadParameter where that holds no run, or one of another identity."""
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            other = [name for name, value in identity.items() if state["identity"].get(name) != value]
+        except Exception as error:  # torch.load has no error of its own for a damaged file
+            raise BadParameter(f"{path} holds no state of a painting: remove it to start anew.") from error
+        if other:
+            raise BadParameter(
+                f"{path} holds a painting with other {' and '.join(other)}. Give the same again to go on with it, or "
+                "another file to start anew."
+            )
+        self.stage, self.done = state["stage"], state["done"]
+        self.best, self.best_loss = state["best"], state["best_loss"]
+        self._hold(state["coordinates"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def _hold(self, coordinates: Tensor | None = None) -> None:
+        """Optimise these, those of the best picture unless told, from now on."""
+        height, width = self.best.shape[2:]
+        self.spectrum = Spectrum(height, width, self.device)
+        self.coordinates = self.spectrum.coordinates(self.best) if coordinates is None else coordinates
+        self.optimiser = _optimiser(self.params, self.coordinates.requires_grad_())
+
+
+def _optimiser(params: GatysParams, coordinates: Tensor) -> torch.optim.Optimizer:
+    """Adam, or L-BFGS with one evaluation a step and no line search. Its `lr` is the length of the first step in all;
+    from the second on it must be 1, a step as L-BFGS has it."""
+    if params.optimizer == "adam":
+        return torch.optim.Adam([coordinates], params.lr)
+    first = FIRST_MOVE * coordinates.numel()
+    return torch.optim.LBFGS(
+        [coordinates], lr=first, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0
+    )
+
+
+def to_pixels(rgb: Bytes, device: str) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W), 0..255."""
+    return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float().contiguous()
+
+
+def to_rgb(pixels: Tensor) -> Bytes:
+    """(1, 3, H, W), any values -> uint8 (H, W, 3), cut off at 0 and 255."""
+    return pixels[0].permute(1, 2, 0).clamp(0, 255).round().byte().cpu().numpy()

@@ -1,0 +1,94 @@
+"""What must happen although nobody asks for it: dead workers are noticed, what has had its time is erased.
+
+Any number of processes may keep the same store: every step is a transition that happens once, or an erasure that may
+happen twice.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from core.errors import ImpastoError, NotFound
+from core.jobs import Job, Jobs
+from core.settings import Settings
+from core.storage import Storage
+
+REAP_EVERY = 1.0
+CLEAN_EVERY = 60.0
+"""Seconds."""
+ORPHAN = 3600.0
+"""Seconds after which what lies in the storage without a record counts as forgotten, and not as just being sent."""
+
+log = logging.getLogger("impasto")
+
+
+class Keeper(threading.Thread):
+    """Reaps every second, cleans every minute, until closed. `also` is called after each reaping."""
+
+    def __init__(
+        self, jobs: Jobs, storage: Storage, settings: Settings, also: Callable[[], object] = lambda: None
+    ) -> None:
+        super().__init__(name="keeper", daemon=True)
+        self.jobs, self.storage, self.settings, self.also = jobs, storage, settings, also
+        self._closing = threading.Event()
+        self._down = False
+
+    def run(self) -> None:
+        cleaned = time.monotonic()
+        while not self._closing.wait(REAP_EVERY):
+            try:
+                self.jobs.reap()
+                self.also()
+                if time.monotonic() - cleaned > CLEAN_EVERY:
+                    cleaned = time.monotonic()
+                    clean(self.jobs, self.storage, self.settings)
+                self._down = False
+            except ImpastoError as error:
+                if not self._down:  # once, not every second
+                    log.warning("%s", error)
+                self._down = True
+            except Exception:
+                log.exception("the keeper goes on")
+
+    def close(self) -> None:
+        self._closing.set()
+        self.join()
+
+
+def clean(jobs: Jobs, storage: Storage, settings: Settings) -> None:
+    """Erase uploads and results whose time is over, and what belongs to no record."""
+    now = datetime.now(UTC)
+    for job in _over(jobs):
+        assert job.finished
+        if now - job.finished > timedelta(hours=settings.keep_results):
+            jobs.store.remove(job.id, expired=True)
+            storage.erase(f"jobs/{job.id}")
+        elif job.inputs and now - job.finished > timedelta(hours=settings.keep_uploads):
+            storage.erase(f"jobs/{job.id}/inputs")
+            jobs.mark(job.id, inputs={})
+    for id, newest in storage.groups("jobs").items():
+        if now.timestamp() - newest > ORPHAN and not _known(jobs, id):
+            storage.erase(f"jobs/{id}")
+
+
+def _over(jobs: Jobs) -> list[Job]:
+    """All that are over, a page after the other."""
+    found = []
+    for status in ("succeeded", "failed", "canceled"):
+        page = jobs.store.list(status)
+        while page:
+            found += page
+            page = jobs.store.list(status, after=page[-1])
+    return found
+
+
+def _known(jobs: Jobs, id: str) -> bool:
+    try:
+        jobs.get(id)
+    except NotFound:
+        return False
+    except ImpastoError:  # expired: erased above, unless that broke off
+        return False
+    return True

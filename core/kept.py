@@ -1,0 +1,45 @@
+"""The styles that are kept by name: which there are, and what each of them holds for.
+
+Imports no torch: what only looks things up starts in a moment. `core.styles` reads the Gram matrices themselves.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from core.errors import BadCheckpoint, BadParameter
+from core.names import unknown
+
+KEPT_LAYERS = ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_3", "relu5_1")
+"""Algorithm 1's five style layers and Algorithm 2's four."""
+
+SUFFIX = ".safetensors"
+
+
+def kept_styles(folder: Path) -> dict[str, Path]:
+    """The styles in `folder`, by name."""
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def find_kept(folder: Path, style: str, size: int, layers: Iterable[str], loss_network: str | None) -> Path:
+    """The file of a style that holds for `size` px, these layers and the loss network of that hash (None: any).
+
+    Raises NotFound, with the styles there are, for one that is not kept; BadParameter where it was made for another
+    size, other layers or another loss network; BadCheckpoint for a file that is none of ours.
+    """
+    kept = kept_styles(folder)
+    if style not in kept:
+        raise unknown("style", style, kept, " For a style of your own give its picture (style image).")
+    try:
+        with safe_open(kept[style], "numpy") as file:
+            metadata, there = file.metadata() or {}, set(file.keys())
+        made_size, made_by = int(metadata["size"]), metadata["loss_network_sha256"]
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise BadCheckpoint(f"{kept[style]} does not hold a style's Gram matrices: {error}") from error
+    if made_size != size or loss_network not in (None, made_by) or not set(layers) <= there:
+        raise BadParameter(
+            f"The Gram matrices of {style!r} are kept at {made_size} px, for loss network {made_by[:12]}… and "
+            f"{', '.join(KEPT_LAYERS)}. For others give the style's picture (style image)."
+        )
+    return kept[style]
