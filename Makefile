@@ -8,7 +8,7 @@ SET_UP = @command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Inst
 	$(PYTHON) tools/setup.py
 BIN = .venv/bin
 
-.PHONY: help serve test check bench train clean
+.PHONY: help serve test check bench chaos train clean
 
 help:
 	@echo "make serve   start the service on this machine"
@@ -16,6 +16,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make check   look for mistakes: ruff, mypy"
 	@echo "make bench   measure"
+	@echo "make chaos   the fault tests at full length: what survives what"
 	@echo "make clean   remove what these made, .venv with it"
 
 serve:
@@ -39,6 +40,10 @@ check:
 bench:
 	$(SET_UP)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos:
+	$(SET_UP) test
+	@$(BIN)/pytest tests/test_chaos.py --full -s $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -3,6 +3,8 @@
 Starlette's own answers in plain text while the client still sends, which may then see a broken connection instead.
 """
 
+from collections.abc import Mapping
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import answer
@@ -12,21 +14,23 @@ DRAIN = 4  # times the limit that is still read, and thrown away, so that the cl
 
 
 class BodyLimit:
-    """ASGI middleware: a body over `max_bytes` is answered with 413, whether or not its length was declared."""
+    """ASGI middleware: a body over `max_bytes`, or over the limit of a path in `larger`, is answered with 413, whether
+    or not its length was declared."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        self.app, self.max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
+        self.app, self.max_bytes, self.larger = app, max_bytes, larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        limit = self.larger.get(scope["path"], self.max_bytes)
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > self.max_bytes:
+        if declared.isdigit() and int(declared) > limit:
             waits = headers.get(b"expect", b"").lower() == b"100-continue"  # for our word, before it sends anything
-            await self._drain(receive, 0, more=not waits)
-            await answer(self._error(int(declared)))(scope, receive, send)
+            await _drain(receive, 0, limit, more=not waits)
+            await answer(_error(int(declared), limit))(scope, receive, send)
             return
         read, more = 0, True
 
@@ -35,30 +39,31 @@ class BodyLimit:
             message = await receive()
             read += len(message.get("body", b""))
             more = message.get("more_body", False)
-            if read > self.max_bytes:
+            if read > limit:
                 raise _Over
             return message
 
         try:
             await self.app(scope, counted, send)
         except _Over:
-            await self._drain(receive, read, more)
-            await answer(self._error(read))(scope, receive, send)
+            await _drain(receive, read, limit, more)
+            await answer(_error(read, limit))(scope, receive, send)
 
-    async def _drain(self, receive: Receive, read: int, more: bool) -> None:
-        """Read on and throw away: a client that is cut off while it sends may never read our answer."""
-        while more and read <= DRAIN * self.max_bytes:
-            message = await receive()
-            read += len(message.get("body", b""))
-            more = message.get("more_body", False)
 
-    def _error(self, size: int) -> TooLarge:
-        return TooLarge(
-            f"The request has {size:,} bytes or more; the limit is {self.max_bytes:,}. "
-            "Scale the picture down, or save it as JPEG.",
-            limit=self.max_bytes,
-            actual=size,
-        )
+async def _drain(receive: Receive, read: int, limit: int, more: bool) -> None:
+    """Read on and throw away: a client that is cut off while it sends may never read our answer."""
+    while more and read <= DRAIN * limit:
+        message = await receive()
+        read += len(message.get("body", b""))
+        more = message.get("more_body", False)
+
+
+def _error(size: int, limit: int) -> TooLarge:
+    return TooLarge(
+        f"The request has {size:,} bytes or more; the limit is {limit:,}. Scale the picture down, or save it as JPEG.",
+        limit=limit,
+        actual=size,
+    )
 
 
 class _Over(BaseException):

@@ -12,7 +12,11 @@ from core.errors import (
     BadParameter,
     BadPicture,
     Busy,
+    Conflict,
+    Forbidden,
+    Gone,
     ImpastoError,
+    NoSpace,
     NotFound,
     TooLarge,
     Unavailable,
@@ -21,13 +25,17 @@ from core.errors import (
 
 STATUS: dict[type[ImpastoError], int] = {
     BadPicture: 400,
+    Forbidden: 403,
     NotFound: 404,
+    Conflict: 409,
+    Gone: 410,
     TooLarge: 413,
     UnsupportedFormat: 415,
     BadParameter: 422,
     BadCheckpoint: 500,
     Busy: 503,
     Unavailable: 503,
+    NoSpace: 507,
 }
 
 log = logging.getLogger("impasto")

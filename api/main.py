@@ -8,7 +8,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import errors
+from api import errors, jobs
 from api.body import BodyLimit
 from api.routes import router
 from api.service import Service
@@ -28,14 +28,17 @@ def create_app(settings: Settings) -> FastAPI:
         service = Service(settings)
         app.state.service = service
         # A thread, so that /livez answers while a first conversion takes its seconds.
-        threading.Thread(target=service.warm, name="warm", daemon=True).start()
+        warming = threading.Thread(target=service.warm, name="warm", daemon=True)
+        warming.start()
         yield
         service.close()
+        warming.join()  # a process that ends inside the compiler aborts
 
     app: FastAPI = FastAPIOffline(
         title="Impasto", description=DESCRIPTION, version=version("impasto"), redoc_url=None, lifespan=lifespan
     )
     app.include_router(router)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_bytes)
+    app.include_router(jobs.router)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, larger={"/jobs": settings.max_upload})
     errors.install(app)
     return app

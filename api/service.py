@@ -7,13 +7,19 @@ from hashlib import sha256
 
 import numpy as np
 
+from api.broker import Broker
 from api.slots import Slots
+from api.submit import Submission
 from core.checkpoints import Zoo
 from core.engine import Engine
 from core.images import Limits, decode, encode
+from core.jobs import Job, Jobs
+from core.keeper import Keeper
 from core.paint import paint
 from core.recipes import PaintParams
 from core.settings import Settings
+from core.storage import open_storage
+from core.stores import open_store
 
 log = logging.getLogger("impasto")
 
@@ -31,6 +37,7 @@ class Service:
     """One for each process. `state` is `loading`, `ready`, or says why nothing can be painted."""
 
     def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.zoo = Zoo(settings.models, settings.styles)
         self.limits = Limits(settings.max_bytes, settings.max_pixels)
         self.max_painted = settings.max_painted
@@ -43,10 +50,30 @@ class Service:
             vgg16=settings.vgg16,
         )
         self.state = "loading"
+        self.jobs = Jobs(open_store(settings.store))
+        self.storage = open_storage(settings.storage)
+        self.broker = Broker(settings.broker)
+        self.keeper = Keeper(self.jobs, self.storage, settings)
+        self.keeper.start()
 
     def close(self) -> None:
         """Let what is being painted end, and forget what waits."""
         self.slots.close()
+        self.keeper.close()
+        self.broker.close()
+        self.jobs.store.close()
+
+    def submit(self, submission: Submission, idempotency_key: str | None) -> Job:
+        """Check and keep a job, then tell the workers. Raises what the submission and the store raise."""
+        job = submission.job(idempotency_key)
+        kept = None
+        try:
+            kept = self.jobs.submit(job)
+        finally:
+            if kept is None or kept.id != job.id:
+                submission.discard(job.id)
+        self.broker.publish(kept)
+        return kept
 
     def warm(self) -> None:
         """Load a model and paint with it once, so that a first picture need not wait. Never raises."""

@@ -1,4 +1,4 @@
-"""`impasto`: serve, stylize, styles, train, data."""
+"""`impasto`: serve, stylize, paint, styles, train, jobs, data."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import click
 from pydantic import ValidationError
 
 from core.errors import ImpastoError
-from core.recipes import PaintParams, TrainParams
+from core.recipes import GatysParams, PaintParams, TrainParams
 from core.settings import Settings
 from impasto.options import given, in_words, options
 
@@ -55,6 +55,27 @@ def stylize(source: Path, output: Path | None, **flags: Any) -> None:
     from impasto.stylize import stylize as run
 
     run(source, output, _validated(lambda: PaintParams(**given(flags))), _settings())
+
+
+@cli.command()
+@click.argument("photograph", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File or folder.  [default: beside PHOTOGRAPH, as PNG]"
+)
+@click.option(
+    "--style-image",
+    "style_images",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A picture of the style, instead of its name; several are blended.",
+)
+@options(GatysParams)
+def paint(photograph: Path, output: Path | None, style_images: tuple[Path, ...], **flags: Any) -> None:
+    """Paint PHOTOGRAPH by optimising its pixels: slow, and at its best. Ctrl-C keeps the best picture so far."""
+    from impasto.paint import paint as run
+
+    if not run(photograph, output, _validated(lambda: GatysParams(**given(flags))), style_images, _settings()):
+        sys.exit(130)
 
 
 @cli.command()
@@ -120,19 +141,55 @@ def keep_style(name: str, image: Path, out: Path | None) -> None:
 
 
 @cli.group()
+@click.option("--url", default="http://localhost:8000", show_default=True, help="Where the service is.")
+@click.pass_context
+def jobs(context: click.Context, url: str) -> None:
+    """The slow work of a running service."""
+    from impasto.jobs import Client
+
+    context.obj = Client(url)
+
+
+@jobs.command("list")
+@click.option("--status", help="Only those that are queued, running, succeeded, failed or canceled.")
+@click.pass_obj
+def list_jobs(client: Any, status: str | None) -> None:
+    """All jobs, the newest first."""
+    client.show_list(status)
+
+
+@jobs.command()
+@click.argument("id")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write the result to.")
+@click.pass_obj
+def watch(client: Any, id: str, output: Path | None) -> None:
+    """Follow a job until it is over."""
+    if client.watch(id, output) != "succeeded":
+        sys.exit(1)
+
+
+@jobs.command()
+@click.argument("id")
+@click.pass_obj
+def cancel(client: Any, id: str) -> None:
+    """Cancel a job; a painting keeps the best there is."""
+    client.cancel(id)
+
+
+@cli.group()
 def data() -> None:
     """The photographs that networks learn from."""
 
 
 @data.command()
 @click.argument("name", type=click.Choice(["coco", "tinyimagenet"]))
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Where to.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where to.  [default: IMPASTO_DATASETS]")
 @click.option("--url", help="From where, if not from its makers.")
-def fetch(name: str, folder: Path, url: str | None) -> None:
+def fetch(name: str, folder: Path | None, url: str | None) -> None:
     """Download COCO val2014 (6 GB) or TinyImageNet (240 MB). Goes on where it stopped, and verifies."""
     from impasto.data import fetch as run
 
-    run(name, folder, url)
+    run(name, folder or _settings().datasets, url)
 
 
 def _settings(**flags: Any) -> Settings:

@@ -48,11 +48,10 @@ def _option(name: str, field: FieldInfo, defaults: bool) -> Callable[[F], F]:
     flag = "--" + name.replace("_", "-")
     default = field.get_default(call_default_factory=True)
     required = default is PydanticUndefined
-    shown = (
-        f"  [default: {default}]" if defaults and not required and default is not None and default is not False else ""
-    )
     kind, many = _kind(field.annotation)
-    text = (field.description or "") + shown
+    text = field.description or ""
+    if defaults and (shown := _shown(default)):
+        text += f"  [default: {shown}]"
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", name, default=None, help=text)
     return click.option(flag, name, type=kind, multiple=many, required=required, help=text, metavar=_metavar(kind))
@@ -68,6 +67,13 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
     if get_origin(annotation) is Literal:
         return click.Choice(get_args(annotation)), False
     return annotation if annotation in (bool, int, float) else str, False
+
+
+def _shown(default: Any) -> str:
+    """As the help shows it: nothing for none, no and an empty list."""
+    if default is False or default in (PydanticUndefined, None):
+        return ""
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _metavar(kind: Any) -> str | None:

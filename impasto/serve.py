@@ -1,6 +1,8 @@
-"""`impasto serve`: the API, and where to point a browser."""
+"""`impasto serve`: the API, a supervisor of jobs beside it, and where to point a browser."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from typing import Any
@@ -12,6 +14,9 @@ from api.main import create_app
 from core.errors import Unavailable
 from core.settings import Settings
 
+STOPPING = 30.0
+"""Seconds that the supervisor has to save what is under way."""
+
 
 def serve(settings: Settings) -> None:
     """Run until stopped. Raises Unavailable when the port is taken."""
@@ -20,7 +25,44 @@ def serve(settings: Settings) -> None:
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
     port = listener.getsockname()[1]
     threading.Thread(target=_announce, args=(app.state, f"{_shown(settings.host)}:{port}"), daemon=True).start()
-    uvicorn.Server(config).run(sockets=[listener])
+    supervisor = None if settings.broker else Supervisor()
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        if supervisor:
+            supervisor.close()
+
+
+class Supervisor(threading.Thread):
+    """`worker.embedded` in a process of its own, started again whenever it ends. It ends with this process, even when
+    that is killed, as its standard input does."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._closing = threading.Event()
+        self._process = self._begin()
+        self.start()
+
+    def close(self) -> None:
+        """Let jobs under way be saved."""
+        self._closing.set()
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            self._process.wait(STOPPING)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def run(self) -> None:
+        while True:
+            self._process.wait()
+            if self._closing.wait(1):
+                return
+            click.secho("The supervisor of jobs has ended, and is started again.", fg="red", err=True)
+            self._process = self._begin()
+
+    def _begin(self) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, "-m", "worker.embedded"], stdin=subprocess.PIPE)
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -45,6 +87,8 @@ def _announce(state: Any, place: str) -> None:
     click.echo(
         f"\nImpasto is ready. Point the browser to http://{place}/ or paste this, with a photograph of yours:\n\n"
         f"    curl -F image=@cat.jpg '{place}/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png\n\n"
+        "Slower and better, by optimising the pixels:\n\n"
+        f"    curl -F kind=gatys -F image=@cat.jpg -F style=wave {place}/jobs\n\n"
         "Stop it with Ctrl-C."
     )
 

@@ -22,7 +22,7 @@ def stylize(source: Path, output: Path | None, params: PaintParams, settings: Se
 
     In a folder a picture that cannot be painted is named and passed over; the error comes at the end.
     """
-    jobs = _jobs(source, output, params.style)
+    jobs = pairs(source, output, params.style)
     entry = Zoo(settings.models, settings.styles).find(params.arch, params.dataset, params.style)
     engine = Engine(settings.cache_folder, device=settings.device, threads=settings.threads, vgg16=settings.vgg16)
     painter = engine.painter(entry.path)
@@ -40,7 +40,7 @@ def stylize(source: Path, output: Path | None, params: PaintParams, settings: Se
         raise BadParameter(f"{len(failed)} of {len(jobs)} pictures could not be painted.")
 
 
-def _jobs(source: Path, output: Path | None, style: str) -> list[tuple[Path, Path]]:
+def pairs(source: Path, output: Path | None, style: str) -> list[tuple[Path, Path]]:
     """(photograph, painting) for each file; no painting takes the place of a photograph or of another painting."""
     source = source.resolve()
     if source.is_file():
@@ -49,7 +49,7 @@ def _jobs(source: Path, output: Path | None, style: str) -> list[tuple[Path, Pat
         painting = output or source.with_name(f"{source.stem}-{style}.png")
         if painting.resolve() == source:
             raise BadParameter(f"{painting} is the photograph itself: choose another output.")
-        _format(painting)
+        format_of(painting)
         return [(source, painting)]
     folder = output or source.with_name(f"{source.name}-{style}")
     if folder.is_file() or folder.resolve() == source:
@@ -67,10 +67,10 @@ def _paint_file(photo: Path, painting: Path, painter: Painter, params: PaintPara
     except OSError as error:
         raise BadPicture(f"{photo} cannot be read: {error.strerror}.") from error
     picture = decode(data, Limits(settings.max_bytes, settings.max_pixels))
-    write_bytes(painting, encode(paint(painter, picture, params, settings.max_painted), _format(painting)))
+    write_bytes(painting, encode(paint(painter, picture, params, settings.max_painted), format_of(painting)))
 
 
-def _format(painting: Path) -> Format:
+def format_of(painting: Path) -> Format:
     """By the suffix. Raises BadParameter for one that is not written."""
     if painting.suffix.lower() not in FORMATS:
         raise BadParameter(f"No format for {painting.name}: its suffix must be one of {', '.join(FORMATS)}.")

@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from core.recipes import PaintParams, TrainParams
+from core.recipes import GatysParams, PaintParams, TrainParams
 from core.settings import ROOT, Settings
 from impasto import cli
 
@@ -100,6 +101,83 @@ def test_stylize_says_what_is_wrong(impasto, photo_file, arguments, says, monkey
     assert sorted(photo_file.parent.iterdir()) == before
 
 
+@pytest.fixture
+def style_file(tmp_path: Path) -> Path:
+    path = tmp_path / "sunset.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (24, 32, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+QUICK = ("--size", "32", "--num-iterations", "3")
+
+
+def test_paint_in_a_style_by_name(impasto, photo_file, monkeypatch):
+    monkeypatch.setenv("IMPASTO_MODELS", str(ROOT / "models"))
+    output = photo_file.with_name("out.jpg")
+    status, out, errors = impasto("paint", photo_file, "--style", "wave", "-o", output, *QUICK)
+    assert (status, out.strip()) == (0, str(output))
+    assert "style=" in errors  # the progress, with its losses
+    with Image.open(output) as image:
+        assert (image.format, image.size) == ("JPEG", (50, 37))
+
+
+def test_paint_in_the_style_of_pictures(impasto, photo_file, style_file, photo):
+    pictures = ("--style-image", style_file, "--style-image", photo_file, "--style-blend", "3", "--style-blend", "1")
+    changes = ("--style-scale", "0.25", "--init", "style", "--coarse-to-fine", "--preserve-color")
+    status, out, _ = impasto("paint", photo_file, *pictures, *changes, *QUICK)
+    painting = photo_file.with_name("photo-sunset.png")
+    assert (status, out.strip()) == (0, str(painting))
+    with Image.open(painting) as image:
+        assert (np.asarray(image) != photo).any()
+
+
+def test_ctrl_c_keeps_the_best_picture_so_far(impasto, photo_file, style_file, monkeypatch):
+    from impasto import paint
+
+    def interrupted(*arguments, on_step, **options):
+        def on_step_and_ctrl_c(step):
+            on_step(step)
+            if step.number == 2:
+                signal.raise_signal(signal.SIGINT)
+
+        return paint_pixels(*arguments, on_step=on_step_and_ctrl_c, **options)
+
+    paint_pixels = paint.paint_pixels
+    monkeypatch.setattr(paint, "paint_pixels", interrupted)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    status, out, _ = impasto("paint", photo_file, "--style-image", style_file, "--style-scale", "0.25", *QUICK)
+    painting = photo_file.with_name("photo-sunset.png")
+    assert status == 130
+    assert f"Stopped after 2 of 3 steps; the best picture so far is {painting}" in out
+    assert painting.is_file()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "neither is given"),
+        (["--style", "wave", "--style-image", "photo.png"], "both are given"),
+        (["--style", "wavy"], "Did you mean wave"),
+        (["--style", "wave", "--style-scale", "2"], "style_scale needs the style's pictures"),
+        (["--style", "wave", "--style-layers", "relu3_2"], "relu3_3"),
+        (["--style", "wave", "--size", "16"], "--size: Input should be greater than or equal to 32"),
+        (["--style-image", "nowhere.jpg"], "no picture at nowhere.jpg"),
+        (["--style-image", "photo.png", "--style-blend", "1", "--style-blend", "2"], "2 weights for 1 style pictures"),
+        (["--style", "wave", "-o", "photo.png"], "the photograph itself"),
+        (["--style", "wave", "-o", "out.gif"], ".png, .jpg, .jpeg, .webp"),
+    ],
+)
+def test_paint_says_what_is_wrong(impasto, photo_file, arguments, says, monkeypatch):
+    monkeypatch.chdir(photo_file.parent)
+    monkeypatch.setenv("IMPASTO_MODELS", str(ROOT / "models"))
+    before = sorted(photo_file.parent.iterdir())
+    status, _, errors = impasto("paint", photo_file, *arguments)
+    assert status == 2
+    assert says in errors
+    assert sorted(photo_file.parent.iterdir()) == before
+
+
 def test_styles_lists_the_models(impasto):
     status, out, _ = impasto("styles")
     assert status == 0
@@ -117,10 +195,10 @@ def test_wrong_settings_are_named(impasto, monkeypatch):
     ("arguments", "says"),
     [
         (["--style", "nosuch", "--data", "."], "There are: rain_princess"),
-        (["--style", "wave"], "impasto data fetch coco"),
+        (["--style", "wave"], "impasto data fetch"),
         (["--style", "wave", "--data", "nowhere"], "No folder or archive of photographs at nowhere"),
         (["--style", "own", "--style-image", "nowhere.jpg"], "no style picture at nowhere.jpg"),
-        (["--style", "wave", "--style-size", "100", "--data", "."], "--style-image"),
+        (["--style", "wave", "--style-size", "100", "--data", "."], "style image"),
         (["--style", "wave", "--lr", "0"], "--lr"),
         (["--style", "wave", "--lr", "inf"], "--lr"),
         (["--style", "wave", "--style-weight", "0", "--recipe", "ours"], "style_weight must not be 0"),
@@ -161,6 +239,15 @@ def test_help_shows_every_option_with_its_default():
     text = CliRunner().invoke(cli.cli, ["train", "--help"]).output
     for name in set(TrainParams.model_fields) - {"warmup"}:
         assert "--" + name.replace("_", "-") in text
+
+
+def test_help_of_paint_shows_every_option_with_its_default():
+    text = CliRunner().invoke(cli.cli, ["paint", "--help"], terminal_width=500).output
+    for name in GatysParams.model_fields:
+        assert "--" + name.replace("_", "-") in text
+    assert "[default: relu1_1, relu2_1, relu3_1, relu4_1, relu5_1]" in text
+    assert "[default: 0]" in text
+    assert "[default: ]" not in text
 
 
 def test_help_comes_before_torch():

@@ -1,10 +1,10 @@
 """What the README shows works as it is written: its lines are run here, with another port and in another folder."""
 
+import json
 import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -20,14 +20,10 @@ from PIL import Image, ImageOps
 from core.recipes import PaintParams
 from core.settings import ROOT, Settings
 from impasto.cli import cli
+from tests.servers import free_port
 
 README = (ROOT / "README.md").read_text()
 LINES = [line.strip() for line in README.replace("\\\n", " ").splitlines() if line.startswith("    ")]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +31,12 @@ def served(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     """`impasto serve` in a process of its own: its host and port, and what it said."""
     place = f"localhost:{free_port()}"
     said = tmp_path_factory.mktemp("serve") / "out"
-    environment = os.environ | {"IMPASTO_CACHE": str(cache), "IMPASTO_PORT": place.split(":")[1]}
+    data = tmp_path_factory.mktemp("data")
+    environment = os.environ | {
+        "IMPASTO_CACHE": str(cache),
+        "IMPASTO_PORT": place.split(":")[1],
+        **{f"IMPASTO_{name}": str(data / name.lower()) for name in ("STORE", "STORAGE", "WORK", "STYLES")},
+    }
     with said.open("w") as out:
         process = subprocess.Popen(
             [sys.executable, "-u", "-m", "impasto", "serve"], cwd=ROOT, env=environment, stdout=out
@@ -85,6 +86,28 @@ def test_the_curl_line_paints_a_turned_photograph_upright(served, cat, tmp_path)
     assert upside_down > 2 * difference
 
 
+def test_the_curl_line_for_a_job_begins_a_painting(served, cat, tmp_path):
+    place, said = served
+    line = next(line for line in LINES if line.startswith("curl -F kind=gatys"))
+    assert line.replace("localhost:8000", place) in said
+    Image.fromarray(cat).save(tmp_path / "cat.jpg")
+    command = [*shlex.split(line.replace("localhost:8000", place)), "--fail", "--silent", "--show-error"]
+    job = json.loads(subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout)
+    url = f"http://{place}"
+    with urllib.request.urlopen(f"{url}{job['links']['events']}") as events:
+        assert any(line == b"event: preview\n" for line in events)
+    with urllib.request.urlopen(f"{url}/jobs/{job['id']}/preview") as response, Image.open(response) as preview:
+        assert max(preview.size) in (225, 451)  # half size first
+    jobs = [sys.executable, "-m", "impasto", "jobs", "--url", url]
+    subprocess.run([*jobs, "cancel", job["id"]], check=True, cwd=ROOT)
+    watched = subprocess.run([*jobs, "watch", job["id"], "-o", tmp_path / "best.png"], cwd=ROOT, stdout=subprocess.PIPE)
+    assert (watched.returncode, b"canceled" in watched.stdout) == (1, True)
+    with Image.open(tmp_path / "best.png") as best:
+        assert best.size == (451, 300)
+    listed = subprocess.run([*jobs, "list"], check=True, cwd=ROOT, capture_output=True, text=True).stdout
+    assert job["id"] in listed
+
+
 def test_the_pages_are_there(served):
     place, _ = served
     for path in ("/", "/docs", "/styles", "/livez", "/readyz"):
@@ -124,7 +147,7 @@ def test_every_command_line_has_options_that_exist():
 def test_every_parameter_and_setting_is_described():
     rows = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
     assert rows[: len(PaintParams.model_fields)] == list(PaintParams.model_fields)
-    rows = re.findall(r"^\| `IMPASTO_(\w+)` \| (\S+) \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `IMPASTO_(\w+)` \| (\S*) ?\|", README, re.MULTILINE)
     defaults = {name.upper(): str(field.default) for name, field in Settings.model_fields.items()}
     assert dict(rows) == defaults | {"MODELS": "models"}
 

@@ -27,7 +27,8 @@ def plot_losses(folder: Path, path: Path, title: str) -> None:
     ratios.set(title="share of the total (fig. 6)", xlabel="step", ylim=(0, 1))
     for axes in (curves, ratios):
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.lines:  # there are none before the main stage
+            axes.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 

@@ -1,0 +1,41 @@
+"""Telling Celery's workers of a new job. Losing one of these messages loses nothing: the workers look in the store."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from core.jobs import Job
+
+PATIENCE = 2
+"""Seconds that the broker has to take a message."""
+
+log = logging.getLogger("impasto")
+
+
+class Broker:
+    """Publishes ids in the background. Without a URL there is nobody to tell: a supervisor looks for itself."""
+
+    def __init__(self, url: str) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="broker")
+        self._app: Any = None
+        if url:
+            from celery import Celery
+
+            self._app = Celery("impasto", broker=url, set_as_current=False)
+            times = {"socket_connect_timeout": PATIENCE, "socket_timeout": PATIENCE}
+            self._app.conf.update(broker_transport_options=times, task_publish_retry=False, task_ignore_result=True)
+
+    def publish(self, job: Job) -> None:
+        """Hand on the id of a job, soon; returns at once and never raises."""
+        if self._app:
+            self._thread.submit(self._publish, job)
+
+    def _publish(self, job: Job) -> None:
+        try:
+            with self._app.connection_for_write(transport_options={"max_retries": 0}) as connection:
+                self._app.send_task("impasto.run", [job.id], connection=connection, queue=job.kind, retry=False)
+        except Exception as error:  # a broker has many ways to be away
+            log.warning("The broker did not take job %s, its workers will find it: %s", job.id, error)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,268 @@
+"""Slow work over HTTP: painting by optimising the pixels, and training new styles."""
+
+import csv
+import io
+import ipaddress
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime, BaseModel
+
+from api.events import events
+from api.routes import Problem
+from api.service import Service
+from api.submit import FILES, Submission
+from core.errors import BadParameter, Conflict, Forbidden, NotFound
+from core.images import MEDIA_TYPES
+from core.jobs import Failure, Job, Kind, Progress, Status
+from core.recipes import GatysParams, TrainJobParams
+
+router = APIRouter(tags=["jobs"])
+MEDIA = {f".{name}": media for name, media in MEDIA_TYPES.items()}
+
+
+class JobView(BaseModel):
+    """A job as its owner sees it."""
+
+    id: str
+    kind: Kind
+    status: Status
+    params: dict[str, Any]
+    progress: Progress
+    attempt: int
+    error: Failure | None
+    created: AwareDatetime
+    started: AwareDatetime | None
+    finished: AwareDatetime | None
+    result: str | None
+    """The result's key in the storage."""
+    links: dict[str, str]
+
+
+class JobPage(BaseModel):
+    jobs: list[JobView]
+    next: str | None
+    """The link of the next page."""
+
+
+def service(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+def only_here(request: Request) -> None:
+    """Until there are keys, what concerns everybody is answered to this machine alone. A name that was made to point
+    here by somebody's web page does not count as this machine's."""
+    name = (request.url.hostname or "").strip("[]")
+    if not (
+        _is_loopback(request.client.host if request.client else "") and (name == "localhost" or _is_loopback(name))
+    ):
+        raise Forbidden("This is answered only to the machine that the service runs on, by the name of localhost.")
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def known_job(id: str, request: Request) -> Job:
+    return service(request).jobs.get(id)
+
+
+Known = Annotated[Job, Depends(known_job)]
+
+
+def _form() -> dict[str, Any]:
+    """The form of `POST /jobs` for OpenAPI: the fields of both kinds, as their models describe them."""
+    properties: dict[str, Any] = {
+        "kind": {"type": "string", "enum": list(FILES), "description": "paint the pixels, or train a network"},
+        "image": {"type": "string", "format": "binary", "description": "gatys: the photograph"},
+        "style_image": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "gatys: pictures of the style; train: one",
+        },
+        "content_images": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "train: photographs to learn from, or zip files of them",
+        },
+        "name": {"type": "string", "description": "train: the new style's name"},
+        "recipe": {"type": "string", "enum": ["ours", "report"], "default": "ours", "description": "train: defaults"},
+        "webhook": {"type": "string", "format": "uri", "description": "called with a signed POST when the job is over"},
+    }
+    for model in (TrainJobParams, GatysParams):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        properties |= {
+            name: field
+            for name, field in schema["properties"].items()
+            if name not in ("named_style", "warmup") and name not in properties
+        }
+    content = {"multipart/form-data": {"schema": {"type": "object", "properties": properties, "required": ["kind"]}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": text}
+    for code, text in {
+        400: "a broken picture or archive",
+        404: "no such style or dataset",
+        409: "a name that is taken, or a key that was used for something else",
+        413: "too many bytes, pixels or photographs",
+        415: "not a kind of picture that is read here",
+        422: "a parameter that is missing or out of bounds",
+        503: "the store or the storage is away; come back after `Retry-After` seconds",
+        507: "the disk is full",
+    }.items()
+}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "no such job, or nothing there yet"},
+    410: {"model": Problem, "description": "the job has expired"},
+}
+
+
+@router.post("/jobs", status_code=202, responses=_REFUSED, openapi_extra=_form())
+async def submit(
+    request: Request,
+    response: Response,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> JobView:
+    """Take on a job: it is checked now, stored, and answered with its record; the work is done elsewhere.
+
+    curl -F kind=gatys -F image=@cat.jpg -F style=wave localhost:8000/jobs
+    """
+    here = service(request)
+    async with request.form(max_files=here.settings.max_photographs + 10, max_fields=200) as form:
+        if not form:
+            raise BadParameter("The request is no multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave")
+        submission = Submission(form, here.settings, here.storage, here.zoo)
+        job = await here.slots.run(lambda: here.submit(submission, idempotency_key))
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return view(job)
+
+
+@router.get("/jobs", responses={403: {"model": Problem, "description": "not from this machine"}})
+def page(
+    request: Request,
+    status: Status | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    after: Annotated[str | None, Query(description="the last job of the page before")] = None,
+    _: None = Depends(only_here),
+) -> JobPage:
+    """All jobs, the newest first. Only on this machine: an id is a secret, and this tells them all."""
+    jobs = service(request).jobs
+    found = jobs.store.list(status or "all", newest=True, limit=limit + 1, after=jobs.get(after) if after else None)
+    more = None
+    if len(found) > limit:
+        more = f"/jobs?limit={limit}&after={found[limit - 1].id}" + (f"&status={status}" if status else "")
+    return JobPage(jobs=[view(job) for job in found[:limit]], next=more)
+
+
+@router.get("/jobs/{id}", responses=_UNKNOWN)
+def show(job: Known) -> JobView:
+    """How a job stands."""
+    return view(job)
+
+
+@router.get("/jobs/{id}/result", response_class=Response, responses={**_UNKNOWN, 409: {"model": Problem}})
+def result(job: Known, request: Request) -> Response:
+    """The painting, or the trained network. Of a canceled painting, the best there was."""
+    if not job.over:
+        raise Conflict(f"The job is {job.status}; its result is there when it has succeeded.", status=job.status)
+    if "result" not in job.files:
+        why = f": {job.error.message}" if job.error else ""
+        raise NotFound(f"The job {job.status} and has no result{why}")
+    return _file(job, "result", request)
+
+
+@router.get("/jobs/{id}/preview", response_class=Response, responses=_UNKNOWN)
+def preview(job: Known, request: Request) -> Response:
+    """The last preview: the best painting so far; of a training, a photograph and its painting."""
+    return _file(job, "preview", request)
+
+
+@router.get("/jobs/{id}/losses", responses=_UNKNOWN)
+def losses(job: Known, request: Request) -> list[dict[str, float]]:
+    """The weighted losses, a row for each step."""
+    rows = csv.DictReader(io.StringIO(_read(job, "losses", request).decode()))
+    return [{name: float(value) for name, value in row.items()} for row in rows]
+
+
+@router.get("/jobs/{id}/losses.png", response_class=Response, responses=_UNKNOWN)
+def plot(job: Known, request: Request) -> Response:
+    """The losses drawn, and the share of each in the total."""
+    return _file(job, "plot", request)
+
+
+@router.get("/jobs/{id}/events", response_class=StreamingResponse, responses=_UNKNOWN)
+async def follow(job: Known, request: Request, last_event_id: Annotated[int | None, Header()] = None) -> Response:
+    """Server-sent events: `status`, `progress`, `preview`, `done`. `Last-Event-ID` goes on where a connection broke."""
+    if job.over and last_event_id == job.version:
+        return Response(status_code=204)  # tells an EventSource not to come again
+    jobs = service(request).jobs
+    stream = events(lambda: jobs.get(job.id), lambda job: view(job).model_dump(mode="json"), last_event_id)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+@router.post("/jobs/{id}/cancel", responses=_UNKNOWN)
+def cancel(job: Known, request: Request) -> JobView:
+    """Ask a job to end. A painting keeps the best there is; what is over stays as it is."""
+    return view(service(request).jobs.cancel(job.id))
+
+
+@router.delete("/jobs/{id}", status_code=204, responses=_UNKNOWN)
+def delete(job: Known, request: Request) -> None:
+    """End a job and erase its record, its pictures and its results. A style that it has published stays."""
+    here = service(request)
+    here.jobs.cancel(job.id)
+    here.jobs.store.remove(job.id)
+    here.storage.erase(f"jobs/{job.id}")
+
+
+@router.delete("/styles/{arch}/{dataset}/{style}", status_code=204, tags=["paint"], responses=_UNKNOWN)
+def delete_style(arch: str, dataset: str, style: str, request: Request, _: None = Depends(only_here)) -> None:
+    """Remove a model that was trained here. Only on this machine."""
+    here = service(request)
+    path = here.zoo.find(arch, dataset, style).path
+    if not path.is_relative_to(here.settings.styles):
+        raise Forbidden(f"{arch}/{dataset}/{style} came with Impasto, and is not deleted over HTTP.")
+    for suffix in (path.suffix, ".csv", ".png"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def view(job: Job) -> JobView:
+    """The record, without what is ours alone, and with links."""
+    here = f"/jobs/{job.id}"
+    links = {"self": here, "events": f"{here}/events"}
+    links |= {name: f"{here}/{name}" for name in ("preview", "losses") if name in job.files}
+    if "plot" in job.files:
+        links["plot"] = f"{here}/losses.png"
+    if not job.over:
+        links["cancel"] = f"{here}/cancel"
+    elif "result" in job.files:
+        links["result"] = f"{here}/result"
+    if job.publishes and job.status == "succeeded":
+        arch, dataset, style = job.publishes.split("/")
+        links["stylize"] = f"/stylize?arch={arch}&dataset={dataset}&style={style}"
+    fields = {name: getattr(job, name) for name in JobView.model_fields if name not in ("links", "result")}
+    return JobView(**fields, links=links, result=job.files.get("result"))
+
+
+def _read(job: Job, name: str, request: Request) -> bytes:
+    if name not in job.files:
+        raise NotFound(f"The job {job.id} has no {name}{'' if job.over else ' yet'}.")
+    return service(request).storage.get(job.files[name])
+
+
+def _file(job: Job, name: str, request: Request) -> Response:
+    data = _read(job, name, request)
+    suffix = "." + job.files[name].rsplit(".", 1)[1]
+    headers = {
+        "Content-Disposition": f'inline; filename="{job.kind}-{job.id[:8]}-{name}{suffix}"',
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "private, no-cache" if job.over else "no-store",
+    }
+    return Response(data, media_type=MEDIA.get(suffix, "application/octet-stream"), headers=headers)

@@ -1,0 +1,24 @@
+"""Workers that are given up after seconds, so that a test need not wait for half a minute each time.
+
+    python -m tests.impatient embedded
+    celery -A tests.impatient worker …
+
+What is impatient is how long silence may last; all else is the real thing. With IMPASTO_PATIENT=1 that is, too.
+"""
+
+import os
+import sys
+
+import core.jobs
+
+if not os.environ.get("IMPASTO_PATIENT"):
+    core.jobs.HEARTBEAT, core.jobs.SILENCE, core.jobs.LEASE = 1.0, 3.0, 5.0
+
+from worker import embedded
+from worker.tasks import app
+
+# Shorter than a task: the broker hands out a job again that somebody is at work on.
+app.conf.broker_transport_options = app.conf.broker_transport_options | {"visibility_timeout": 2}
+
+if __name__ == "__main__" and sys.argv[1:] == ["embedded"]:
+    embedded.main()

@@ -1,0 +1,344 @@
+"""/jobs over HTTP, with a real worker behind it where work is done."""
+
+import io
+import json
+import os
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from api.main import create_app
+from core.images import Picture, encode
+from core.jobs import Job, News, Progress
+from core.keeper import clean
+from core.settings import Settings
+from tests.servers import free_port
+from tests.work import until, with_our_styles
+from worker.embedded import supervise
+
+HERE = ("127.0.0.1", 50000)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return with_our_styles(settings)
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings), base_url="http://localhost", client=HERE) as client:
+        yield client
+
+
+@pytest.fixture
+def working(settings: Settings) -> Iterator[None]:
+    """The supervisor, in a thread."""
+    stop = threading.Event()
+    thread = threading.Thread(target=supervise, args=(settings, stop))
+    thread.start()
+    yield
+    stop.set()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def png(photo: np.ndarray) -> bytes:
+    return encode(Picture(photo), "png")
+
+
+def jobs_of(client: TestClient):
+    return client.app.state.service.jobs
+
+
+def submit(client: TestClient, png: bytes, headers: dict | None = None, **fields) -> dict:
+    fields = {"kind": "gatys", "style": "wave", "num_iterations": "2", **fields}
+    answer = client.post("/jobs", data=fields, files={"image": ("cat.png", png)}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+def test_a_painting_from_form_to_result(client, working, png, photo):
+    sent = client.post("/jobs", data={"kind": "gatys", "style": "wave", "num_iterations": 2}, files={"image": png})
+    assert sent.status_code == 202
+    assert sent.headers["location"] == f"/jobs/{sent.json()['id']}"
+    place = sent.headers["location"]
+    assert client.get(f"{place}/result").status_code == 409
+    done = until(jobs_of(client), sent.json()["id"], "succeeded", "failed")
+    shown = client.get(place).json()
+    assert (shown["status"], shown["progress"]["step"]) == ("succeeded", 2), done.error
+    assert set(shown["links"]) == {"self", "events", "preview", "losses", "plot", "result"}
+    result = client.get(shown["links"]["result"])
+    assert result.headers["content-type"] == "image/png"
+    with Image.open(io.BytesIO(result.content)) as image:
+        assert image.size == (photo.shape[1], photo.shape[0])
+    assert client.get(shown["links"]["preview"]).headers["content-type"] == "image/png"
+    assert [row["step"] for row in client.get(shown["links"]["losses"]).json()] == [1, 2]
+    assert client.get(shown["links"]["plot"]).content.startswith(b"\x89PNG")
+    assert client.delete(place).status_code == 204
+    assert client.get(place).status_code == 404
+    assert client.get(f"{place}/result").status_code == 404
+    assert client.app.state.service.storage.groups("jobs") == {}
+
+
+def test_a_training_from_photographs_to_stylize(client, working, png, photo):
+    picture = encode(Picture(np.kron(photo, np.ones((2, 2, 1), np.uint8))), "jpeg")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("folder/one.jpg", picture)
+        file.writestr("folder/notes.txt", "not a picture")
+    fields = {"kind": "train", "name": "mine", "size": 64, "batch": 1, "steps": 2, "style_size": 64}
+    files = [
+        ("style_image", ("style.png", png)),
+        ("content_images", ("two.jpg", picture)),
+        ("content_images", ("more.zip", archive.getvalue())),
+    ]
+    # Table 1's recipe, as ours begins with hundreds of steps that give the photograph back.
+    answer = client.post("/jobs", data={**fields, "recipe": "report"}, files=files)
+    assert answer.status_code == 202, answer.text
+    again = client.post("/jobs", data={**fields, "recipe": "report"}, files=files)
+    assert again.status_code == 409  # while it is being trained
+    done = until(jobs_of(client), answer.json()["id"], "succeeded", "failed")
+    assert done.status == "succeeded", done.error
+    shown = client.get(f"/jobs/{done.id}").json()
+    model = next(model for model in client.get("/styles").json() if model["style"] == "mine")
+    assert (model["dataset"], model["card"]["images"]) == ("custom", 2)
+    painted = client.post(shown["links"]["stylize"], files={"image": png})
+    assert painted.status_code == 200, painted.text
+    assert len(client.get(shown["links"]["losses"]).json()) == 2
+    assert client.post("/jobs", data={**fields, "recipe": "report"}, files=files).status_code == 409  # published
+    assert client.delete(f"/jobs/{done.id}").status_code == 204
+    assert client.post(shown["links"]["stylize"], files={"image": png}).status_code == 200  # outlives its job
+    assert client.delete("/styles/aonet/custom/mine").status_code == 204
+    assert client.post(shown["links"]["stylize"], files={"image": png}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    [
+        ({"kind": ""}, 422, "kind is missing"),
+        ({"kind": "gaty"}, 422, "gatys or train"),
+        ({"style": ""}, 422, "Name a style"),
+        ({"style": "wav"}, 404, "Did you mean wave"),
+        ({"num_iterations": "many"}, 422, "num_iterations"),
+        ({"num_iterations": "0"}, 422, "num_iterations"),
+        ({"stile": "wave"}, 422, "stile: no such parameter"),
+        ({"content_layers": "relu9_9"}, 422, "relu"),
+        ({"style_layers": "relu1_1,relu2_2,relu4_2"}, 422, "kept at"),
+        ({"style_blend": "1,2"}, 422, "style"),
+        ({"content_weight": "nan"}, 422, "content_weight"),
+        ({"webhook": "https://example.org/"}, 422, "IMPASTO_WEBHOOK_SECRET"),
+    ],
+)
+def test_a_wrong_parameter_is_told_at_once(client, png, fields, status, said):
+    fields = {"kind": "gatys", "style": "wave", **fields}
+    answer = client.post("/jobs", data=fields, files={"image": png})
+    assert answer.status_code == status, answer.text
+    assert said in answer.json()["detail"]
+    assert client.app.state.service.storage.groups("jobs") == {}  # nothing is left
+    assert client.get("/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    [
+        ({"name": ""}, 422, "name"),
+        ({"name": "../x"}, 422, "name"),
+        ({"name": "mine", "arch": "aone"}, 422, "arch"),
+        ({"name": "mine", "style": "wave"}, 422, "not both"),
+        ({"name": "mine", "recipe": "theirs"}, 422, "ours or report"),
+        ({"name": "mine", "size": "7"}, 422, "size"),
+        ({"name": "wave", "dataset": "coco"}, 409, "already"),
+    ],
+)
+def test_a_wrong_training_is_told_at_once(client, png, fields, status, said):
+    files = {"style_image": png, "content_images": png}
+    answer = client.post("/jobs", data={"kind": "train", **fields}, files=files)
+    assert answer.status_code == status, answer.text
+    assert said in answer.json()["detail"]
+    assert client.app.state.service.storage.groups("jobs") == {}
+
+
+def test_a_training_needs_photographs(client, png):
+    for fields, status in (({}, 422), ({"dataset": "coco"}, 404)):
+        answer = client.post("/jobs", data={"kind": "train", "name": "mine", **fields}, files={"style_image": png})
+        assert answer.status_code == status, answer.text
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("notes.txt", "nothing")
+    for sent, status in ((archive.getvalue(), 422), (archive.getvalue()[:-30], 400)):
+        files = {"style_image": png, "content_images": ("photographs.zip", sent)}
+        answer = client.post("/jobs", data={"kind": "train", "name": "mine"}, files=files)
+        assert answer.status_code == status, answer.text
+
+
+def test_broken_pictures_are_told_by_name(client, png):
+    fields = {"kind": "gatys", "style": "wave"}
+    for sent, status in ((b"", 400), (b"text", 415), (png[:-40], 400)):
+        answer = client.post("/jobs", data=fields, files={"image": ("cat.png", sent)})
+        assert answer.status_code == status
+        assert answer.json()["detail"].startswith("cat.png: ")
+    assert client.post("/jobs", data=fields).status_code == 422
+    assert client.post("/jobs", data=fields, files=[("image", png), ("image", png)]).status_code == 422
+    assert client.post("/jobs", data=fields, files={"image": png, "content_images": png}).status_code == 422
+    assert client.post("/jobs", json=fields).status_code == 422
+
+
+def test_what_is_stored_was_written_by_us(client, photo):
+    exif = Image.Exif()
+    exif[0x010F] = "secret camera"
+    sent = io.BytesIO()
+    Image.fromarray(photo).save(sent, "jpeg", exif=exif, comment=b"secret comment")
+    job = submit(client, sent.getvalue())
+    (key,) = jobs_of(client).get(job["id"]).inputs["image"]
+    stored = client.app.state.service.storage.get(key)
+    assert stored.startswith(b"\x89PNG")
+    assert b"secret" not in stored
+
+
+def test_an_idempotency_key_submits_once(client, png, photo):
+    key = {"Idempotency-Key": "one"}
+    first = submit(client, png, key)
+    assert submit(client, png, key)["id"] == first["id"]
+    assert list(client.app.state.service.storage.groups("jobs")) == [first["id"]]
+    fields = {"kind": "gatys", "style": "wave", "num_iterations": "3"}
+    assert client.post("/jobs", data=fields, files={"image": png}, headers=key).status_code == 409
+    assert submit(client, png, {"Idempotency-Key": "two"})["id"] != first["id"]
+
+
+def test_pages_of_jobs_and_only_here(client, settings, png):
+    ids = [submit(client, png)["id"] for _ in range(3)]
+    client.post(f"/jobs/{ids[1]}/cancel")
+    page = client.get("/jobs?limit=2").json()
+    assert [job["id"] for job in page["jobs"]] == [ids[2], ids[1]]
+    assert [job["id"] for job in client.get(page["next"]).json()["jobs"]] == [ids[0]]
+    assert [job["id"] for job in client.get("/jobs?status=canceled").json()["jobs"]] == [ids[1]]
+    assert client.get("/jobs?status=no").status_code == 422
+    assert client.get("/jobs", headers={"Host": "evil.example:8000"}).status_code == 403
+    for path in ("/styles/aonet/coco/wave", "/styles/no/such/model"):
+        assert client.delete(path).status_code in (403, 404)
+    client._transport.client = ("10.0.0.9", 1)  # type: ignore[attr-defined]
+    assert client.get("/jobs").status_code == 403
+    assert client.get(f"/jobs/{ids[0]}").status_code == 200
+
+
+def test_cancel_before_it_runs(client, png):
+    job = submit(client, png)
+    assert client.post(f"/jobs/{job['id']}/cancel").json()["status"] == "canceled"
+    assert client.post(f"/jobs/{job['id']}/cancel").json()["status"] == "canceled"
+    assert client.get(f"/jobs/{job['id']}/result").status_code == 404
+
+
+def events_of(client: TestClient, id: str, last: str | None = None) -> list[tuple[str, str | None, dict]]:
+    """(event, id, data) of the whole stream."""
+    headers = {"Last-Event-ID": last} if last else {}
+    text = client.get(f"/jobs/{id}/events", headers=headers).text
+    found = []
+    for block in text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if fields:
+            found.append((fields["event"], fields.get("id"), json.loads(fields["data"])))
+    return found
+
+
+def test_events_tell_what_happens_and_what_was_missed(client, png):
+    id = submit(client, png)["id"]
+    jobs = jobs_of(client)
+
+    def work() -> None:
+        time.sleep(1)
+        mine = jobs.claim(id)
+        time.sleep(1)
+        jobs.beat(mine, News(progress=Progress(step=1, total=2), files={"preview": f"jobs/{id}/1/preview.png"}))
+        time.sleep(1)
+        jobs.finish(mine, "succeeded")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    seen = events_of(client, id)
+    thread.join()
+    assert [name for name, *_ in seen] == ["status", "progress", "status", "progress", "preview", "status", "done"]
+    assert seen[-1][2]["status"] == "succeeded"
+    ids = [int(number) for _, number, _ in seen if number]
+    assert ids == sorted(set(ids))
+    missed = events_of(client, id, last=str(ids[1]))
+    assert [name for name, *_ in missed] == ["status", "progress", "preview", "done"]
+    assert missed[1][2]["step"] == 1
+    assert client.get(f"/jobs/{id}/events", headers={"Last-Event-ID": str(ids[-1])}).status_code == 204
+    assert client.get("/jobs/nothing/events").status_code == 404
+
+
+def test_expired_and_unknown(client, settings, png):
+    old, older, new = (submit(client, png)["id"] for _ in range(3))
+    service = client.app.state.service
+    for id, hours in ((old, 25), (older, 169), (new, 1)):
+        jobs_of(client).cancel(id)
+        jobs_of(client).mark(id, finished=datetime.now(UTC) - timedelta(hours=hours))
+    service.storage.put("jobs/orphan/1/x", b"1")
+    path = service.storage.folder / "jobs/orphan/1/x"
+    for part in (path, path.parent, path.parent.parent):
+        os.utime(part, (1000, 1000))
+    clean(service.jobs, service.storage, settings)
+    assert client.get(f"/jobs/{older}").status_code == 410
+    assert client.get(f"/jobs/{'0' * 32}").status_code == 404
+    assert client.get(f"/jobs/{old}").status_code == 200
+    assert set(service.storage.groups("jobs")) == {old, new}
+    assert not jobs_of(client).get(old).inputs
+    assert not list((service.storage.folder / "jobs" / old).rglob("*.png"))
+    assert jobs_of(client).get(new).inputs
+
+
+def test_a_store_that_is_away_is_503_soon(settings, png):
+    away = settings.model_copy(update={"store": f"redis://127.0.0.1:{free_port()}/0"})
+    with TestClient(create_app(away)) as client:
+        answer = client.post("/jobs", data={"kind": "gatys", "style": "wave"}, files={"image": png})
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert client.get("/jobs/x").status_code == 503
+        assert client.get("/livez").status_code == 200
+        assert client.app.state.service.storage.groups("jobs") == {}
+
+
+def test_a_storage_that_cannot_be_written_is_503(settings, tmp_path, png):
+    (tmp_path / "file").write_text("")
+    broken = settings.model_copy(update={"storage": str(tmp_path / "file" / "storage")})
+    with TestClient(create_app(broken), base_url="http://localhost", client=HERE) as client:
+        answer = client.post("/jobs", data={"kind": "gatys", "style": "wave"}, files={"image": png})
+        assert answer.status_code == 503
+        assert client.get("/jobs").json()["jobs"] == []
+
+
+def test_a_broker_that_is_away_keeps_nobody_waiting(settings, png):
+    away = settings.model_copy(update={"broker": f"redis://127.0.0.1:{free_port()}/0"})
+    with TestClient(create_app(away)) as client:
+        assert submit(client, png)["status"] == "queued"
+
+
+def test_the_largest_body_is_another_one_for_jobs(settings, png):
+    small = settings.model_copy(update={"max_bytes": 10_000, "max_upload": 30_000})
+    with TestClient(create_app(small)) as client:
+        fields = {"kind": "gatys", "style": "wave"}
+        one = client.post("/jobs", data=fields, files={"image": b"x" * 20_000})
+        assert (one.status_code, one.json()["limit"]) == (413, 10_000)  # of one picture
+        all = client.post("/jobs", data=fields, files={"image": b"x" * 40_000})
+        assert (all.status_code, all.json()["limit"]) == (413, 30_000)
+
+
+def test_the_form_is_documented(client):
+    schema = client.get("/openapi.json").json()
+    form = schema["paths"]["/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert {"kind", "image", "style_image", "content_images", "num_iterations", "steps"} <= set(form["properties"])
+    assert client.get("/docs").status_code == 200
+
+
+def test_view_hides_what_is_ours(client, png):
+    shown = submit(client, png)
+    assert not {"webhook", "inputs", "idempotency_key", "fingerprint", "beat"} & set(shown)
+    assert {"publishes", "webhook"} <= set(Job.model_fields)

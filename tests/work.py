@@ -1,0 +1,51 @@
+"""Small jobs, submitted as the API does, for tests of the workers."""
+
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from core.images import Picture, encode
+from core.jobs import Job, Jobs
+from core.recipes import GatysParams, TrainJobParams, recipe
+from core.settings import ROOT, Settings
+from core.storage import Storage
+
+
+def with_our_styles(settings: Settings) -> Settings:
+    """With the models in the clone, whose styles are kept by name."""
+    return settings.model_copy(update={"models": ROOT / "models"})
+
+
+def gatys_job(storage: Storage, photo: np.ndarray, **changes) -> Job:
+    """A painting of `photo` in 3 evaluations."""
+    job = Job(kind="gatys", params=GatysParams(**{"style": "wave", "num_iterations": 3, **changes}).model_dump())
+    key = f"jobs/{job.id}/inputs/image-0.png"
+    storage.put(key, encode(Picture(photo), "png"))
+    return job.model_copy(update={"inputs": {"image": [key]}})
+
+
+def train_job(storage: Storage, photo: np.ndarray, folder: Path, **changes) -> Job:
+    """A training on two photographs, named `plain`."""
+    tiny = {"size": 64, "batch": 1, "steps": 3, "warmup": (), "style_size": 64, **changes}
+    params = TrainJobParams(**recipe("aonet", "mine", "plain", "ours", **tiny).model_dump())
+    job = Job(kind="train", params=params.model_dump(mode="json"), publishes="aonet/mine/plain")
+    keys = [f"jobs/{job.id}/inputs/{name}" for name in ("style_image-0.png", "content_images.zip")]
+    storage.put(keys[0], encode(Picture(photo), "png"))
+    with zipfile.ZipFile(folder / "photographs.zip", "w") as archive:
+        for number in range(2):
+            archive.writestr(f"{number}.jpg", encode(Picture(np.roll(photo, 9 * number, 0)), "jpeg"))
+    storage.put(keys[1], folder / "photographs.zip")
+    return job.model_copy(update={"inputs": {"style_image": [keys[0]], "content_images": [keys[1]]}})
+
+
+def until(jobs: Jobs, id: str, *statuses: str, seconds: float = 120) -> Job:
+    """The job as soon as it has one of these states."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        job = jobs.get(id)
+        if job.status in statuses:
+            return job
+        time.sleep(0.05)
+    raise AssertionError(f"still {jobs.get(id)}")

@@ -1,0 +1,80 @@
+"""Jobs on one machine: a supervisor beside the API takes them from the store and runs each in a child process.
+
+`python -m worker.embedded`, started and started again by `impasto serve`. No broker: the store is the queue. It runs
+one job of each kind at a time, so that a training of hours does not keep a painting of minutes waiting. When its
+standard input ends, its master is dead or wants it to end: jobs under way then go back to the queue with what they
+have.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+
+from core.errors import ImpastoError
+from core.jobs import KINDS, Jobs, Kind
+from core.keeper import Keeper
+from core.settings import Settings
+from core.storage import Storage, open_storage
+from core.stores import open_store
+from worker.run import STOP_GRACE, Attempt, clear_work
+from worker.webhooks import call_webhooks
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks for a job."""
+
+log = logging.getLogger("impasto")
+
+
+def supervise(settings: Settings, stop: threading.Event) -> None:
+    """Run jobs until `stop`."""
+    jobs, storage = Jobs(open_store(settings.store)), open_storage(settings.storage)
+    clear_work(settings.work)
+    keeper = Keeper(jobs, storage, settings, lambda: call_webhooks(jobs, settings))
+    keeper.start()
+    lines = [
+        threading.Thread(target=_run_kind, args=(kind, jobs, storage, settings, stop), name=kind) for kind in KINDS
+    ]
+    for line in lines:
+        line.start()
+    for line in lines:
+        line.join()
+    keeper.close()
+    jobs.store.close()
+
+
+def _run_kind(kind: Kind, jobs: Jobs, storage: Storage, settings: Settings, stop: threading.Event) -> None:
+    """One job of a kind after the other."""
+    while not stop.is_set():
+        try:
+            mine = jobs.claim_next(kind)
+            if mine:
+                Attempt(mine, jobs, storage, settings, stop.is_set).run()
+        except ImpastoError as error:
+            log.warning("%s", error)
+            mine = None
+        if not mine:
+            stop.wait(LOOK_EVERY)
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    settings = Settings()
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which closes our standard input
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    threading.Thread(target=_listen, args=(stop,), daemon=True).start()
+    supervise(settings, stop)
+
+
+def _listen(stop: threading.Event) -> None:
+    sys.stdin.read()
+    stop.set()
+    time.sleep(STOP_GRACE + 10)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

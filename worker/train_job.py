@@ -1,0 +1,78 @@
+"""A training job, inside its child process: Algorithm 2 from files to a checkpoint."""
+
+import time
+
+from core.checkpoints import save
+from core.datasets import find_dataset
+from core.files import file_sha256
+from core.images import Limits, decode
+from core.jobs import Progress
+from core.recipes import STYLE_LAYERS, TrainJobParams
+from core.styles import StyleTargets, load_targets, style_targets
+from core.vgg import VGG16, load_vgg16
+from worker import training
+from worker.child import PLOT_EVERY, Desk, Message, one_of_the_devices
+from worker.datasets import open_dataset
+from worker.log import Step
+from worker.plots import plot_losses
+
+
+def train(desk: Desk) -> Message:
+    """Train, and tell of it. A training that is canceled leaves no network."""
+    params = TrainJobParams(**desk.job.params)
+    photographs = desk.inputs("content_images") or [find_dataset(desk.settings.datasets, params.dataset)]
+    with one_of_the_devices(desk.settings) as device:
+        vgg = load_vgg16(desk.settings.vgg16)
+        trained = training.train(
+            params.training(),
+            open_dataset(photographs[0], desk.settings.cache_folder / "datasets"),
+            _style(desk, params, vgg),
+            vgg,
+            desk.folder,
+            device=device,
+            should_stop=desk.told_to_end,
+            on_step=_Reporter(desk).show,
+        )
+    if trained is None:
+        return Message(
+            ending="canceled" if desk.order == "cancel" else "stopped",
+            files={"state": "state.pt", "losses": "losses.csv"},
+        )
+    save(desk.folder / "result.safetensors", *trained)
+    plot_losses(desk.folder, desk.folder / "losses.png", str(desk.job.publishes))
+    return Message(
+        ending="succeeded", files={"result": "result.safetensors", "losses": "losses.csv", "plot": "losses.png"}
+    )
+
+
+def _style(desk: Desk, params: TrainJobParams, vgg: VGG16) -> StyleTargets:
+    if params.named_style is not None:
+        folder = desk.settings.models / "styles"
+        return load_targets(folder, params.named_style, params.style_size, STYLE_LAYERS, vgg)
+    (path,) = desk.inputs("style_image")
+    rgb = decode(path.read_bytes(), Limits(max_bytes=10**9, max_pixels=10**9)).rgb
+    return style_targets(rgb, file_sha256(path), params.style_size, STYLE_LAYERS, vgg)
+
+
+class _Reporter:
+    """Steps to news: losses always, the state and previews when training has just written them."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self._pending: dict[str, str] = {}
+        self._begun, self._first = time.monotonic(), 0
+
+    def show(self, step: Step) -> None:
+        files, self._pending = self._pending, {}
+        if step.number % training.SAVE_EVERY == 0:  # written after this call, so told with the next
+            self._pending |= {"state": "state.pt", "losses": "losses.csv"}
+        if step.number % training.PREVIEW_EVERY == 0:
+            self._pending["preview"] = f"preview-{step.number:06d}.png"
+        if self.desk.due("plot", PLOT_EVERY):
+            plot_losses(self.desk.folder, self.desk.folder / "losses.png", str(self.desk.job.publishes))
+            files["plot"] = "losses.png"
+        self._first = self._first or step.number
+        seconds = (time.monotonic() - self._begun) / (step.number - self._first + 1)
+        left = (step.total - step.number) * seconds
+        progress = Progress(step=step.number, total=step.total, losses=step.losses, eta_s=left)
+        self.desk.tell(Message(progress=progress, files=files))
