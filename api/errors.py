@@ -1,5 +1,6 @@
 """Errors as answers: JSON `{error, detail, …}` and a status, mapped here and nowhere else."""
 
+import errno
 import logging
 
 from fastapi import FastAPI, Request
@@ -42,7 +43,7 @@ log = logging.getLogger("impasto")
 
 
 def answer(error: ImpastoError) -> JSONResponse:
-    """The error as JSON; Busy also as a Retry-After header."""
+    """The error as JSON; what will pass also as a Retry-After header."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     headers = {"Retry-After": str(error.extra["retry_after"])} if "retry_after" in error.extra else {}
     return JSONResponse({"error": error.code, "detail": error.message, **error.extra}, status, headers)
@@ -66,6 +67,12 @@ def install(app: FastAPI) -> None:
         names = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
         content = {"error": names.get(error.status_code, "error"), "detail": str(error.detail)}
         return JSONResponse(content, error.status_code, error.headers)
+
+    @app.exception_handler(OSError)
+    async def disk(request: Request, error: OSError) -> JSONResponse:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # where a large body is put while it comes in
+            return answer(NoSpace("The service's disk is full.", retry_after=60))
+        raise error
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from core.errors import Gone, NotFound, Unavailable
+from core.errors import Gone, NoSpace, NotFound, Unavailable
 from core.jobs import Job
 
 LOOK_EVERY = 0.5
@@ -17,7 +17,7 @@ SILENCE = 15.0
 
 
 async def events(
-    look: Callable[[], Job], view: Callable[[Job], dict[str, Any]], seen: int | None
+    look: Callable[[], Job], view: Callable[[Job], dict[str, Any]], seen: int | None, stopping: Callable[[], bool]
 ) -> AsyncIterator[str]:
     """`status`, `progress`, `preview` and at last `done`, each with JSON data.
 
@@ -26,14 +26,14 @@ async def events(
     """
     before: Job | None = None
     quiet = 0.0
-    while True:
+    while not stopping():
         job: Job | None
         try:
             job = await run_in_threadpool(look)
         except (NotFound, Gone):
             yield _event("done", {"status": "deleted"}, None)
             return
-        except Unavailable:  # the store is away for a while
+        except (Unavailable, NoSpace):  # the store is away for a while
             job = before
         if job and job.version != (before.version if before else seen):
             shown = view(job)

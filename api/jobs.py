@@ -3,6 +3,7 @@
 import csv
 import io
 import ipaddress
+import threading
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -139,7 +140,7 @@ async def submit(
         if not form:
             raise BadParameter("The request is no multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave")
         submission = Submission(form, here.settings, here.storage, here.zoo)
-        job = await here.slots.run(lambda: here.submit(submission, idempotency_key))
+        job = await here.intake.run(lambda: here.submit(submission, idempotency_key))
     response.headers["Location"] = f"/jobs/{job.id}"
     return view(job)
 
@@ -203,7 +204,10 @@ async def follow(job: Known, request: Request, last_event_id: Annotated[int | No
     if job.over and last_event_id == job.version:
         return Response(status_code=204)  # tells an EventSource not to come again
     jobs = service(request).jobs
-    stream = events(lambda: jobs.get(job.id), lambda job: view(job).model_dump(mode="json"), last_event_id)
+    stopping: threading.Event = request.app.state.stopping
+    stream = events(
+        lambda: jobs.get(job.id), lambda job: view(job).model_dump(mode="json"), last_event_id, stopping.is_set
+    )
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 

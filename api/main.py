@@ -37,6 +37,7 @@ def create_app(settings: Settings) -> FastAPI:
     app: FastAPI = FastAPIOffline(
         title="Impasto", description=DESCRIPTION, version=version("impasto"), redoc_url=None, lifespan=lifespan
     )
+    app.state.stopping = threading.Event()  # set by whoever runs the server: streams without an end then have one
     app.include_router(router)
     app.include_router(jobs.router)
     app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, larger={"/jobs": settings.max_upload})

@@ -12,6 +12,7 @@ from api.slots import Slots
 from api.submit import Submission
 from core.checkpoints import Zoo
 from core.engine import Engine
+from core.errors import Unavailable
 from core.images import Limits, decode, encode
 from core.jobs import Job, Jobs
 from core.keeper import Keeper
@@ -42,6 +43,7 @@ class Service:
         self.limits = Limits(settings.max_bytes, settings.max_pixels)
         self.max_painted = settings.max_painted
         self.slots = Slots(settings.slots, settings.queue)
+        self.intake = Slots(settings.slots, settings.queue)  # of jobs: large uploads keep no painting waiting
         self.engine = Engine(
             settings.cache_folder,
             device=settings.device,
@@ -59,19 +61,23 @@ class Service:
     def close(self) -> None:
         """Let what is being painted end, and forget what waits."""
         self.slots.close()
+        self.intake.close()
         self.keeper.close()
         self.broker.close()
         self.jobs.store.close()
 
     def submit(self, submission: Submission, idempotency_key: str | None) -> Job:
         """Check and keep a job, then tell the workers. Raises what the submission and the store raise."""
-        job = submission.job(idempotency_key)
-        kept = None
+        job = submission.job(idempotency_key, known=self.jobs.knows_key(idempotency_key))
         try:
             kept = self.jobs.submit(job)
-        finally:
-            if kept is None or kept.id != job.id:
-                submission.discard(job.id)
+        except Unavailable:  # perhaps after it was kept: what was sent stays, and the keeper erases orphans
+            raise
+        except BaseException:
+            submission.discard(job.id)
+            raise
+        if kept.id != job.id:
+            submission.discard(job.id)
         self.broker.publish(kept)
         return kept
 

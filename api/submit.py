@@ -6,9 +6,9 @@ Pictures are decoded, and stored as we write them: none of the bytes that were s
 import zipfile
 from collections.abc import Iterator
 from hashlib import sha256
-from pathlib import PurePath
-from tempfile import SpooledTemporaryFile
-from typing import Any, Literal, TypeVar, get_origin
+from pathlib import Path, PurePath
+from tempfile import NamedTemporaryFile
+from typing import IO, Any, Literal, TypeVar, get_origin
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
@@ -17,6 +17,7 @@ from starlette.datastructures import FormData, UploadFile
 from core.checkpoints import Zoo
 from core.datasets import find_dataset
 from core.errors import BadParameter, BadPicture, Conflict, ImpastoError, TooLarge
+from core.files import file_sha256
 from core.images import SUFFIXES, Limits, Picture, decode, encode, resize
 from core.jobs import KINDS, Job, Kind
 from core.kept import find_kept
@@ -30,6 +31,8 @@ from core.weights import loss_network_sha256
 FILES: dict[Kind, set[str]] = {"gatys": {"image", "style_image"}, "train": {"style_image", "content_images"}}
 """Fields that are files, by kind."""
 RECIPES: tuple[Literal["ours", "report"], ...] = ("ours", "report")
+LONGEST = 20  # times the shorter side: a strip would be enlarged to billions of pixels
+MOST_ENTRIES = 20_000  # of a zip file, whose directory is read whole
 MOST_STYLES = 8  # pictures that one style is blended from
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -51,8 +54,9 @@ class Submission:
                 self.fields.setdefault(name, []).append(value)
         self._print = sha256()
 
-    def job(self, idempotency_key: str | None) -> Job:
-        """The record, its inputs stored. Raises BadParameter, what decoding raises, Conflict, NotFound."""
+    def job(self, idempotency_key: str | None, known: bool = False) -> Job:
+        """The record, its inputs stored. Raises BadParameter, what decoding raises, NotFound, and Conflict where a
+        training's name is taken, unless its key is `known`: then that job may have taken it."""
         kind = self._one_of("kind", KINDS, None)
         for name in self.files.keys() - FILES[kind]:
             raise BadParameter(f"{name} is no file of a {kind} job: it takes {' and '.join(sorted(FILES[kind]))}.")
@@ -60,7 +64,9 @@ class Submission:
         params = self._gatys() if kind == "gatys" else self._train()
         publishes = None
         if isinstance(params, TrainJobParams):
-            publishes = self._free_name(params)
+            publishes = f"{params.arch}/{params.dataset}/{params.style}"
+            if not known and tuple(publishes.split("/")) in self.zoo.entries():
+                raise Conflict(f"There is a model {publishes} already. Choose another name, or delete that one.")
         self._print.update(params.model_dump_json().encode() + str(webhook).encode())
         job = Job(
             kind=kind,
@@ -112,12 +118,6 @@ class Submission:
         if named:
             self._check_kept(named, params.style_size, STYLE_LAYERS)
         return _validated(TrainJobParams, {**params.model_dump(), "named_style": named})
-
-    def _free_name(self, params: TrainJobParams) -> str:
-        key = (params.arch, params.dataset, params.style)
-        if key in self.zoo.entries():
-            raise Conflict(f"There is a model {'/'.join(key)} already. Choose another name, or delete that one.")
-        return "/".join(key)
 
     def _check_style(self, name: str | None, pictures: int, most: int) -> None:
         if (name is None) == (pictures == 0):
@@ -178,39 +178,47 @@ class Submission:
                 inputs.setdefault(name, []).append(key)
         if isinstance(params, TrainJobParams) and self.files.get("content_images"):
             key = f"jobs/{id}/inputs/content_images.zip"
-            self._put(key, self._photographs(2 * params.size))
+            with NamedTemporaryFile(suffix=".zip") as archive:
+                self._write_photographs(archive, 2 * params.size)
+                self._put(key, Path(archive.name))
             inputs["content_images"] = [key]
         return inputs
 
-    def _put(self, key: str, data: bytes) -> None:
-        self._print.update(sha256(data).digest())
+    def _put(self, key: str, data: bytes | Path) -> None:
+        found = file_sha256(data) if isinstance(data, Path) else sha256(data).hexdigest()
+        self._print.update(found.encode())
         self.storage.put(key, data)
 
     def _decode(self, name: str, data: bytes) -> Picture:
         try:
-            return decode(data, self.limits)
+            picture = decode(data, self.limits)
+            if max(picture.height, picture.width) > LONGEST * min(picture.height, picture.width):
+                raise BadPicture(
+                    f"{picture.width} x {picture.height} pixels are too long and narrow: {LONGEST} to 1 is the most."
+                )
+            return picture
         except ImpastoError as error:
             error.message = f"{PurePath(name).name[:80]}: {error.message}"
             raise
 
-    def _photographs(self, short: int) -> bytes:
+    def _write_photographs(self, file: IO[bytes], short: int) -> None:
         """All photographs that were sent, as one archive of JPEGs with their short side at `short` px at most."""
-        count = 0
-        with SpooledTemporaryFile(max_size=1 << 24) as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for name, data in self._sent_photographs():
-                    if count == self.settings.max_photographs:
-                        raise TooLarge(f"More than {count} photographs were sent.", limit=count)
-                    picture = self._decode(name, data)
-                    scale = min(1.0, short / min(picture.height, picture.width))
-                    size = max(MIN_SIDE, round(picture.height * scale)), max(MIN_SIDE, round(picture.width * scale))
-                    jpeg = encode(Picture(resize(picture.rgb, *size)), "jpeg")
-                    archive.writestr(zipfile.ZipInfo(f"{count:06d}.jpg"), jpeg)
-                    count += 1
-            if not count:
-                raise BadParameter("content_images: there is no picture in what was sent.")
-            file.seek(0)
-            return file.read()
+        count, most = 0, 4 * self.settings.max_upload
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, data in self._sent_photographs():
+                if count == self.settings.max_photographs:
+                    raise TooLarge(f"More than {count} photographs were sent.", limit=count)
+                picture = self._decode(name, data)
+                scale = min(1.0, short / min(picture.height, picture.width))
+                size = max(MIN_SIDE, round(picture.height * scale)), max(MIN_SIDE, round(picture.width * scale))
+                jpeg = encode(Picture(resize(picture.rgb, *size)), "jpeg")
+                archive.writestr(zipfile.ZipInfo(f"{count:06d}.jpg"), jpeg)
+                if file.tell() > most:
+                    raise TooLarge(f"The photographs take more than {most:,} bytes. Send fewer.", limit=most)
+                count += 1
+        if not count:
+            raise BadParameter("content_images: there is no picture in what was sent.")
+        file.flush()
 
     def _sent_photographs(self) -> Iterator[tuple[str, bytes]]:
         """(name, bytes) of each picture, those in zip files too, which may lie about how large they are."""
@@ -220,15 +228,33 @@ class Submission:
             if not start.startswith(b"PK\x03\x04"):
                 yield upload.filename or "content_images", upload.file.read()
                 continue
+            if _entries(upload.file) > MOST_ENTRIES:
+                raise TooLarge(f"{upload.filename} has more than {MOST_ENTRIES} entries.", limit=MOST_ENTRIES)
             try:
                 with zipfile.ZipFile(upload.file) as archive:
-                    for info in archive.infolist():
-                        path = PurePath(info.filename)
-                        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                            with archive.open(info) as member:
-                                yield info.filename, member.read(self.settings.max_bytes + 1)
-            except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, OSError) as error:
+                    members = [info for info in archive.infolist() if _is_picture(info.filename)]
+                    for info in members:
+                        with archive.open(info) as member:
+                            data = member.read(self.settings.max_bytes + 1)
+                        yield info.filename, data
+            except ImpastoError:
+                raise
+            except Exception as error:  # zlib, lzma and others have errors of their own
                 raise BadPicture(f"{upload.filename}: the archive cannot be read: {error}.") from error
+
+
+def _is_picture(name: str) -> bool:
+    path = PurePath(name)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _entries(file: IO[bytes]) -> int:
+    """Entries of a zip file's directory, or a few more, counted without reading it in."""
+    count = 0
+    while block := file.read(1 << 20):
+        count += block.count(b"PK\x01\x02")
+    file.seek(0)
+    return count
 
 
 def _validated(model: type[Model], values: dict[str, Any]) -> Model:

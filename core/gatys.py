@@ -23,6 +23,7 @@ from core.recipes import COARSE_ABOVE, GatysParams
 from core.spectrum import Spectrum
 from core.vgg import VGG16
 
+SAVING = 20  # times what saving took last is worked before it is done again: the state of a large picture is large
 NOISE = 40  # levels of 0..255, about, of the noise that a picture may start as
 
 
@@ -84,6 +85,7 @@ def paint_pixels(
     if state and state.exists():
         run.load(state, identity)
     begun = last = saved = time.monotonic()
+    took = 0.0
     to_do = _pixels_left(stages, run)
     for losses in _steps(run, stages, picture, style, vgg):
         now, left = time.monotonic(), _pixels_left(stages, run)
@@ -92,9 +94,10 @@ def paint_pixels(
         on_step(Step(number, params.num_iterations, losses, now - last, seconds_left, _preview(run, picture)))
         last = now
         stop = should_stop()
-        if state and (stop or not left or now - saved > save_every):
+        if state and (stop or not left or now - saved > max(save_every, SAVING * took)):
             run.save(state, identity)
-            saved = now
+            saved = time.monotonic()
+            took = saved - now
         if stop:
             break
     return _finished(to_rgb(run.best), picture, params)

@@ -55,9 +55,10 @@ class Failure(BaseModel):
 
 
 class Job(BaseModel):
-    """A record. Everything up to `created` is as it was submitted; a worker writes the rest."""
+    """A record. Everything up to `created` is as it was submitted, but for `inputs`, which have their time; a worker
+    writes the rest."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)  # a later version may have written it
 
     id: str = Field(default_factory=lambda: secrets.token_hex(16), description="128 random bits: a secret")
     kind: Kind
@@ -80,7 +81,8 @@ class Job(BaseModel):
     error: Failure | None = None
     started: AwareDatetime | None = None
     finished: AwareDatetime | None = None
-    notified: bool = Field(False, description="the webhook has been called, or given up")
+    calls: int = Field(0, description="times that the webhook was called")
+    notified: bool = Field(False, description="the webhook has taken a call, or was given up")
     version: int = Field(0, description="raised by every change")
 
     @property
@@ -144,6 +146,9 @@ class Store(Protocol):
     def list(self, name: str, *, newest: bool = False, limit: int = 100, after: Job | None = None) -> list[Job]:
         """Jobs of a list in the order that they were created in, or the newest first; those that come `after` one."""
 
+    def holder(self, name: str) -> str | None:
+        """The id of the job that has this name."""
+
     def close(self) -> None: ...
 
 
@@ -173,6 +178,10 @@ class Jobs:
                 f"The idempotency key {job.idempotency_key!r} was used before, for another request. Use a new one."
             )
         return kept
+
+    def knows_key(self, idempotency_key: str | None) -> bool:
+        """Whether a job was submitted with that key before."""
+        return idempotency_key is not None and self.store.holder(f"key {idempotency_key}") is not None
 
     def get(self, id: str) -> Job:
         """Raises NotFound for an id that never was, Gone for one whose time is over."""
@@ -233,6 +242,10 @@ class Jobs:
             if changed and changed.status == "queued":
                 requeued.append(changed)
         return requeued
+
+    def begin_call(self, job: Job) -> Job | None:
+        """Take on the next call of a job's webhook; None when another worker has."""
+        return self._change(job.id, lambda now: now.calls == job.calls, lambda now: {"calls": now.calls + 1})
 
     def mark(self, id: str, **changes: Any) -> Job | None:
         """Change what belongs to no state, whatever the state is: `inputs` that were erased, a webhook `notified`."""

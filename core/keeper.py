@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from core.errors import ImpastoError, NotFound
-from core.jobs import Job, Jobs
+from core.errors import Gone, ImpastoError, NotFound
+from core.jobs import SILENCE, Job, Jobs
 from core.settings import Settings
 from core.storage import Storage
 
 REAP_EVERY = 1.0
-CLEAN_EVERY = 60.0
+CLEAN_EVERY = 600.0
 """Seconds."""
 ORPHAN = 3600.0
 """Seconds after which what lies in the storage without a record counts as forgotten, and not as just being sent."""
@@ -25,7 +25,7 @@ log = logging.getLogger("impasto")
 
 
 class Keeper(threading.Thread):
-    """Reaps every second, cleans every minute, until closed. `also` is called after each reaping."""
+    """Reaps every second, cleans every ten minutes, until closed. `also` is called each time, first."""
 
     def __init__(
         self, jobs: Jobs, storage: Storage, settings: Settings, also: Callable[[], object] = lambda: None
@@ -33,14 +33,19 @@ class Keeper(threading.Thread):
         super().__init__(name="keeper", daemon=True)
         self.jobs, self.storage, self.settings, self.also = jobs, storage, settings, also
         self._closing = threading.Event()
-        self._down = False
+        self._down, self._deaf_until = False, 0.0
 
     def run(self) -> None:
         cleaned = time.monotonic()
+        last = time.time()
         while not self._closing.wait(REAP_EVERY):
+            asleep, last = time.time() - last > SILENCE, time.time()
+            if asleep or self._down:  # workers could not be heard: they have a moment to say that they live
+                self._deaf_until = last + SILENCE
             try:
-                self.jobs.reap()
                 self.also()
+                if last >= self._deaf_until:
+                    self.jobs.reap()
                 if time.monotonic() - cleaned > CLEAN_EVERY:
                     cleaned = time.monotonic()
                     clean(self.jobs, self.storage, self.settings)
@@ -87,8 +92,6 @@ def _over(jobs: Jobs) -> list[Job]:
 def _known(jobs: Jobs, id: str) -> bool:
     try:
         jobs.get(id)
-    except NotFound:
-        return False
-    except ImpastoError:  # expired: erased above, unless that broke off
+    except (NotFound, Gone):
         return False
     return True

@@ -23,7 +23,7 @@ def kept_styles(folder: Path) -> dict[str, Path]:
 
 
 def find_kept(folder: Path, style: str, size: int, layers: Iterable[str], loss_network: str | None) -> Path:
-    """The file of a style that holds for `size` px, these layers and the loss network of that hash (None: any).
+    """The file of a style that holds for `size` px, these layers and a loss network whose hash begins so (None: any).
 
     Raises NotFound, with the styles there are, for one that is not kept; BadParameter where it was made for another
     size, other layers or another loss network; BadCheckpoint for a file that is none of ours.
@@ -37,7 +37,7 @@ def find_kept(folder: Path, style: str, size: int, layers: Iterable[str], loss_n
         made_size, made_by = int(metadata["size"]), metadata["loss_network_sha256"]
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise BadCheckpoint(f"{kept[style]} does not hold a style's Gram matrices: {error}") from error
-    if made_size != size or loss_network not in (None, made_by) or not set(layers) <= there:
+    if made_size != size or not made_by.startswith(loss_network or "") or not set(layers) <= there:
         raise BadParameter(
             f"The Gram matrices of {style!r} are kept at {made_size} px, for loss network {made_by[:12]}… and "
             f"{', '.join(KEPT_LAYERS)}. For others give the style's picture (style image)."

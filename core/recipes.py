@@ -46,7 +46,7 @@ class TrainParams(BaseModel):
 
     size: int = Field(256, ge=64, le=1024, description="side of the square training pictures, px")
     batch: int = Field(4, ge=1, le=256, description="pictures a step")
-    steps: int | None = Field(None, ge=1, description="steps of the main stage; one epoch unless told")
+    steps: int | None = Field(None, ge=1, le=1_000_000, description="steps of the main stage; one epoch unless told")
     lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
     lr_fall: float = Field(0, ge=0, le=1, description="last part of the main stage over which the rate falls to 5%")
     output_lr: float = Field(1, gt=0, description="times the rate, for the last convolution, whose values are pixels")
@@ -223,8 +223,8 @@ class GatysParams(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32, description="of the noise that `random` starts from")
 
     content_weight: float = Field(1, ge=0, description="weight of the photograph")
-    style_weight: float = Field(50, ge=0, description="weight of the style")
-    tv_weight: float = Field(0.5, ge=0, description="weight of the total variation")
+    style_weight: float = Field(5, ge=0, description="weight of the style")
+    tv_weight: float = Field(1, ge=0, description="weight of the total variation")
     content_layers: tuple[Layer, ...] = Field(PIXEL_CONTENT_LAYERS, min_length=1, description="content layers")
     style_layers: tuple[Layer, ...] = Field(PIXEL_STYLE_LAYERS, min_length=1, description="style layers")
     content_layer_weights: tuple[float, ...] = Field(
@@ -240,7 +240,8 @@ class GatysParams(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _the_reports_weights(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("normalise") is False:
+        given = values.get("normalise", True) if isinstance(values, dict) else True
+        if str(given).lower() in ("false", "0", "no", "off", "f", "n"):  # as a form has it, too
             return ALGORITHM_1 | values
         return values
 

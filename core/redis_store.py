@@ -23,6 +23,7 @@ PATIENCE = 1.0
 # KEYS: none, since all of them follow from the arguments; one Redis, not a cluster.
 ADD = """
 local job = cjson.decode(ARGV[1])
+if redis.call('EXISTS', 'impasto:job:' .. job.id) == 1 then return false end
 for _, name in ipairs(job.names) do
     local holder = redis.call('GET', 'impasto:name:' .. name)
     if holder then return holder end
@@ -105,7 +106,7 @@ class RedisStore:
             first = 0
             if after:
                 rank: Any = self._redis.zrevrank(key, after.id) if newest else self._redis.zrank(key, after.id)
-                first = 0 if rank is None else int(rank) + 1
+                first = int(rank) + 1 if rank is not None else self._place(key, after, newest)
             ids = self._redis.zrange(key, first, first + limit - 1, desc=newest)
             with self._redis.pipeline(transaction=False) as pipeline:
                 for id in ids:
@@ -113,8 +114,19 @@ class RedisStore:
                 records = pipeline.execute()
         return [Job.model_validate_json(record) for record in records if record is not None]
 
+    def holder(self, name: str) -> str | None:
+        with _errors():
+            found: Any = self._redis.get(f"{PREFIX}name:{name}")
+            return None if found is None else str(found)
+
     def close(self) -> None:
         self._redis.close()
+
+    def _place(self, key: str, after: Job, newest: bool) -> int:
+        """How many of a list come before a job that has left it."""
+        score = after.created.timestamp()
+        found: Any = self._redis.zcount(key, score, "+inf") if newest else self._redis.zcount(key, "-inf", score)
+        return int(found)
 
 
 def _packed(job: Job) -> str:

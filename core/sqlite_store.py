@@ -41,7 +41,7 @@ class SqliteStore:
 
     def add(self, job: Job) -> str | None:
         with self._writing() as db:
-            for name in job.names:
+            for name in sorted(job.names):
                 if row := db.execute("SELECT id FROM names WHERE name = ?", (name,)).fetchone():
                     return str(row[0])
             db.execute("INSERT INTO jobs VALUES (?, ?, ?)", (job.id, job.version, job.model_dump_json()))
@@ -97,6 +97,11 @@ class SqliteStore:
         with self._errors(), self._lock:
             rows = self._db.execute(query, (name, *place, limit)).fetchall()
         return [Job.model_validate_json(record) for (record,) in rows]
+
+    def holder(self, name: str) -> str | None:
+        with self._errors(), self._lock:
+            row = self._db.execute("SELECT id FROM names WHERE name = ?", (name,)).fetchone()
+        return str(row[0]) if row else None
 
     def close(self) -> None:
         with self._lock:

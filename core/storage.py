@@ -7,7 +7,7 @@ overwrite what the next one makes. An object is there whole or not at all.
 import errno
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,17 +69,22 @@ class FolderStorage:
         groups = {}
         with self._errors(prefix):
             for place in (self.folder / prefix).glob("*"):
-                times = [path.stat().st_mtime for path in (place, *place.rglob("*")) if path.exists()]
-                groups[place.name] = max(times, default=0.0)
+                with suppress(FileNotFoundError):  # somebody else erases it
+                    groups[place.name] = max(path.stat().st_mtime for path in (place, *place.rglob("*")))
         return groups
 
     def erase(self, prefix: str) -> None:
         path = self.folder / prefix
         with self._errors(prefix):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            while path.is_dir():
+                try:
+                    shutil.rmtree(path)
+                except FileNotFoundError:  # somebody else erases it, too
+                    continue
+                except OSError as error:
+                    if error.errno != errno.ENOTEMPTY:  # somebody writes there still
+                        raise
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import FrameType
 from typing import Any
 
 import click
@@ -26,8 +27,16 @@ def serve(settings: Settings) -> None:
     port = listener.getsockname()[1]
     threading.Thread(target=_announce, args=(app.state, f"{_shown(settings.host)}:{port}"), daemon=True).start()
     supervisor = None if settings.broker else Supervisor()
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.stopping.set()
+            if supervisor:
+                supervisor.tell()  # at once: it saves while open requests are answered
+            super().handle_exit(sig, frame)
+
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        Server(config).run(sockets=[listener])
     finally:
         if supervisor:
             supervisor.close()
@@ -43,15 +52,17 @@ class Supervisor(threading.Thread):
         self._process = self._begin()
         self.start()
 
-    def close(self) -> None:
-        """Let jobs under way be saved."""
+    def tell(self) -> None:
+        """That it is to end, and to save what is under way."""
         self._closing.set()
         assert self._process.stdin
         self._process.stdin.close()
-        try:
-            self._process.wait(STOPPING)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+
+    def close(self) -> None:
+        """Wait until it has."""
+        self.tell()
+        self.join(STOPPING)
+        self._process.kill()
 
     def run(self) -> None:
         while True:
@@ -60,6 +71,8 @@ class Supervisor(threading.Thread):
                 return
             click.secho("The supervisor of jobs has ended, and is started again.", fg="red", err=True)
             self._process = self._begin()
+            if self._closing.is_set():
+                self.tell()
 
     def _begin(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen([sys.executable, "-m", "worker.embedded"], stdin=subprocess.PIPE)

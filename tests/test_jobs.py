@@ -220,6 +220,28 @@ def test_pages(jobs):
     assert [one.id for one in jobs.store.list("canceled")] == [ids[3]]
 
 
+def test_a_page_goes_on_after_a_job_that_has_left_the_list(jobs):
+    ids = [jobs.submit(job(number)).id for number in range(4)]
+    last = jobs.get(ids[2])
+    jobs.cancel(last.id)
+    assert [one.id for one in jobs.store.list("queued", newest=True, after=last)] == [ids[1], ids[0]]
+    assert [one.id for one in jobs.store.list("queued", after=last)] == [ids[3]]
+
+
+def test_a_submission_that_is_repeated_to_the_store_changes_nothing(jobs):
+    """As a client of Redis does when the answer was lost."""
+    sent = jobs.submit(job(idempotency_key="k"))
+    jobs.claim(sent.id)
+    assert jobs.store.add(sent) in (None, sent.id)
+    assert jobs.get(sent.id).status == "running"
+
+
+def test_a_webhook_is_called_by_one_worker(jobs):
+    over = jobs.cancel(jobs.submit(job(webhook="https://example.org")).id)
+    assert jobs.begin_call(over).calls == 1
+    assert jobs.begin_call(over) is None
+
+
 def test_webhooks_wait_in_a_list(jobs):
     sent = jobs.submit(job(webhook="https://example.org"))
     assert jobs.store.list("unnotified") == []

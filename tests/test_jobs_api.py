@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from api.main import create_app
+from core.errors import Unavailable
 from core.images import Picture, encode
 from core.jobs import Job, News, Progress
 from core.keeper import clean
@@ -88,7 +89,7 @@ def test_a_painting_from_form_to_result(client, working, png, photo):
     assert client.app.state.service.storage.groups("jobs") == {}
 
 
-def test_a_training_from_photographs_to_stylize(client, working, png, photo):
+def test_a_training_from_photographs_to_stylize(client, settings, working, png, photo):
     picture = encode(Picture(np.kron(photo, np.ones((2, 2, 1), np.uint8))), "jpeg")
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
@@ -101,7 +102,8 @@ def test_a_training_from_photographs_to_stylize(client, working, png, photo):
         ("content_images", ("more.zip", archive.getvalue())),
     ]
     # Table 1's recipe, as ours begins with hundreds of steps that give the photograph back.
-    answer = client.post("/jobs", data={**fields, "recipe": "report"}, files=files)
+    key = {"Idempotency-Key": "training"}
+    answer = client.post("/jobs", data={**fields, "recipe": "report"}, files=files, headers=key)
     assert answer.status_code == 202, answer.text
     again = client.post("/jobs", data={**fields, "recipe": "report"}, files=files)
     assert again.status_code == 409  # while it is being trained
@@ -114,6 +116,9 @@ def test_a_training_from_photographs_to_stylize(client, working, png, photo):
     assert painted.status_code == 200, painted.text
     assert len(client.get(shown["links"]["losses"]).json()) == 2
     assert client.post("/jobs", data={**fields, "recipe": "report"}, files=files).status_code == 409  # published
+    repeated = client.post("/jobs", data={**fields, "recipe": "report"}, files=files, headers=key)
+    assert (repeated.status_code, repeated.json()["id"]) == (202, done.id)  # but with its key it is the same job
+    assert not list((settings.cache / "datasets").glob("content_images*"))  # the photographs are not kept elsewhere
     assert client.delete(f"/jobs/{done.id}").status_code == 204
     assert client.post(shown["links"]["stylize"], files={"image": png}).status_code == 200  # outlives its job
     assert client.delete("/styles/aonet/custom/mine").status_code == 204
@@ -303,7 +308,6 @@ def test_a_store_that_is_away_is_503_soon(settings, png):
         assert int(answer.headers["retry-after"]) > 0
         assert client.get("/jobs/x").status_code == 503
         assert client.get("/livez").status_code == 200
-        assert client.app.state.service.storage.groups("jobs") == {}
 
 
 def test_a_storage_that_cannot_be_written_is_503(settings, tmp_path, png):
@@ -336,6 +340,50 @@ def test_the_form_is_documented(client):
     form = schema["paths"]["/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert {"kind", "image", "style_image", "content_images", "num_iterations", "steps"} <= set(form["properties"])
     assert client.get("/docs").status_code == 200
+
+
+def test_a_form_may_turn_normalising_off(client, png):
+    params = submit(client, png, normalise="false")["params"]
+    assert (params["content_weight"], params["style_weight"], params["tv_weight"]) == (0.03, 1, 0)
+
+
+def test_a_strip_is_refused(client):
+    strip = encode(Picture(np.zeros((16, 400, 3), np.uint8)), "png")
+    answer = client.post("/jobs", data={"kind": "gatys", "style": "wave"}, files={"image": strip})
+    assert (answer.status_code, "20 to 1" in answer.json()["detail"]) == (400, True)
+
+
+def test_a_damaged_archive_is_told(client, png):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("one.png", b"1" * 10_000)
+    damaged = bytearray(archive.getvalue())
+    damaged[40:50] = b"\xff" * 10
+    files = {"style_image": png, "content_images": ("photographs.zip", bytes(damaged))}
+    answer = client.post("/jobs", data={"kind": "train", "name": "mine"}, files=files)
+    assert answer.status_code == 400, answer.text
+
+
+def test_a_kept_style_belongs_to_its_loss_network(settings, png):
+    with TestClient(create_app(settings.model_copy(update={"vgg16": "imagenet"}))) as client:
+        answer = client.post("/jobs", data={"kind": "gatys", "style": "wave"}, files={"image": png})
+        assert (answer.status_code, "loss network" in answer.json()["detail"]) == (422, True)
+
+
+def test_the_janitor_leaves_what_it_cannot_look_up(client, settings, png, monkeypatch):
+    id = submit(client, png)["id"]
+    service = client.app.state.service
+    folder = service.storage.folder / "jobs" / id
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (1000, 1000))
+
+    def away(id: str) -> Job:
+        raise Unavailable("away")
+
+    monkeypatch.setattr(service.jobs.store, "get", away)
+    with pytest.raises(Unavailable):
+        clean(service.jobs, service.storage, settings)
+    assert list(folder.rglob("*.png"))
 
 
 def test_view_hides_what_is_ours(client, png):

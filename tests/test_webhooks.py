@@ -95,6 +95,15 @@ def test_a_call_is_signed_and_made_once(receiver, jobs, settings):
     assert jobs.get(job.id).notified
 
 
+def test_one_bad_url_does_not_stop_the_others(receiver, jobs, settings):
+    settings = settings.model_copy(update={"webhook_secret": "s", "webhook_private": True})
+    over(jobs, receiver.url.replace("localhost", "例え.invalid"))
+    over(jobs, receiver.url.replace("/hook", "/hook\u00e9"))
+    good = over(jobs, receiver.url)
+    call(jobs, settings)
+    assert jobs.get(good.id).notified
+
+
 @pytest.mark.parametrize("status", [500, 404, 302])
 def test_it_is_made_again_until_it_is_taken(receiver, jobs, settings, status, monkeypatch):
     monkeypatch.setattr(webhooks, "DELAYS", (0,) * 5)

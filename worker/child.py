@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from pydantic import BaseModel
 
@@ -49,8 +49,8 @@ class Message(BaseModel):
 class Desk:
     """What the work is done with: its folder, orders that came, a way to tell news."""
 
-    def __init__(self, folder: Path, spec: Spec) -> None:
-        self.folder, self.job, self.settings = folder, spec.job, spec.settings
+    def __init__(self, folder: Path, spec: Spec, news: IO[str]) -> None:
+        self.folder, self.job, self.settings, self.news = folder, spec.job, spec.settings, news
         self.order: Literal["", "cancel", "stop"] = ""
         self._made: dict[str, float] = {}
 
@@ -76,14 +76,16 @@ class Desk:
         return due
 
     def tell(self, message: Message) -> None:
-        sys.stdout.write(message.model_dump_json(exclude_defaults=True) + "\n")
-        sys.stdout.flush()
+        self.news.write(message.model_dump_json(exclude_defaults=True) + "\n")
+        self.news.flush()
 
 
 def main() -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     folder = Path(sys.argv[1])
-    desk = Desk(folder, Spec.model_validate_json((folder / "spec.json").read_bytes()))
+    news = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else writes to standard output
+    desk = Desk(folder, Spec.model_validate_json((folder / "spec.json").read_bytes()), news)
     threading.Thread(target=desk.listen, daemon=True).start()
     try:
         desk.tell(_work(desk)(desk))
@@ -93,7 +95,6 @@ def main() -> None:
         logging.exception("job %s", desk.job.id)
         message = f"The work ended in an error that should not have been, {type(error).__name__}. It has been logged."
         desk.tell(Message(ending="failed", error=Failure(code="internal", message=message)))
-    sys.stdout.flush()
     os._exit(0)  # at once: nothing is left to do, and torch's threads take their time
 
 

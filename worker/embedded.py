@@ -1,7 +1,7 @@
 """Jobs on one machine: a supervisor beside the API takes them from the store and runs each in a child process.
 
 `python -m worker.embedded`, started and started again by `impasto serve`. No broker: the store is the queue. It runs
-one job of each kind at a time, so that a training of hours does not keep a painting of minutes waiting. When its
+one job of each kind at a time, so that on the CPU a training of hours keeps no painting of minutes waiting. When its
 standard input ends, its master is dead or wants it to end: jobs under way then go back to the queue with what they
 have.
 """
@@ -54,6 +54,9 @@ def _run_kind(kind: Kind, jobs: Jobs, storage: Storage, settings: Settings, stop
                 Attempt(mine, jobs, storage, settings, stop.is_set).run()
         except ImpastoError as error:
             log.warning("%s", error)
+            mine = None
+        except Exception:
+            log.exception("the line of %s jobs goes on", kind)
             mine = None
         if not mine:
             stop.wait(LOOK_EVERY)

@@ -8,12 +8,13 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from core.checkpoints import place
 from core.errors import Gone, ImpastoError, NoSpace, NotFound, Unavailable
 from core.files import replacing, write_bytes
-from core.jobs import HEARTBEAT, Failure, Job, Jobs, News
+from core.jobs import HEARTBEAT, Failure, Job, Jobs, News, Status
 from core.recipes import TrainJobParams
 from core.settings import Settings
 from core.storage import Storage
@@ -45,8 +46,9 @@ def run_job(
 def clear_work(folder: Path) -> None:
     """Remove what workers that died have left in their folder."""
     for left in folder.glob("*-*"):
-        if left.is_dir() and max(path.stat().st_mtime for path in (left, *left.iterdir())) < time.time() - STALE:
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError):  # somebody's who is just leaving it
+            if max(path.stat().st_mtime for path in (left, *left.iterdir())) < time.time() - STALE:
+                shutil.rmtree(left)
 
 
 class Attempt:
@@ -73,10 +75,13 @@ class Attempt:
             self._end(self._work())
         except NotFound as error:  # its files are erased: it was deleted, or somebody tidied up
             self._end(Message(ending="failed", error=Failure(code=error.code, message=error.message)))
-        except (ImpastoError, OSError):  # nothing that the job could help
-            log.exception("job %s goes back to the queue", self.mine.id)
+        except (Unavailable, NoSpace) as error:  # store or storage are away: nothing that the job could help
+            log.warning("job %s goes back to the queue: %s", self.mine.id, error)
             self._end(Message(ending="stopped"))
             time.sleep(HEARTBEAT)
+        except (ImpastoError, OSError):  # something is wrong with this machine, perhaps not with the next
+            log.exception("job %s is lost here", self.mine.id)
+            self._end(Message())
         finally:
             self.pulse.close()
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -95,7 +100,8 @@ class Attempt:
 
     def _work(self) -> Message:
         """Start the child and listen to it until its end, which is the answer."""
-        spec = Spec(job=self.mine, settings=self.settings)
+        secrets = {"store": "", "storage": "", "broker": "", "webhook_secret": ""}  # which a child has no use for
+        spec = Spec(job=self.mine, settings=self.settings.model_copy(update=secrets))
         write_bytes(self.folder / "spec.json", spec.model_dump_json().encode())
         with Child(self.folder) as child:
             while True:
@@ -135,7 +141,7 @@ class Attempt:
                     if name != "result":
                         log.warning("job %s goes on without its %s: %s", self.mine.id, name, error)
                         break
-                    if self.pulse.lost or self.should_stop():
+                    if self.pulse.lost or self.pulse.cancel or self.should_stop():
                         raise
                     log.warning("job %s waits with its result: %s", self.mine.id, error)
                     time.sleep(2)
@@ -154,10 +160,10 @@ class Attempt:
             if ended:
                 for attempt in range(1, self.mine.attempt + 1):  # nobody will go on from there
                     self.storage.erase(f"jobs/{self.mine.id}/{attempt}/state.pt")
-            elif published and self._stands_as("canceled"):
+            elif published and self._status() in (None, "canceled"):
                 published.unlink(missing_ok=True)
             log.info("job %s %s", self.mine.id, ending)
-        if self._stands_as("deleted"):
+        if self._status() is None:
             self.storage.erase(f"jobs/{self.mine.id}")
 
     def _publish(self) -> Path:
@@ -167,12 +173,12 @@ class Attempt:
             shutil.copyfile(self.folder / "result.safetensors", temporary)
         return path
 
-    def _stands_as(self, what: str) -> bool:
-        """Whether the job is canceled, or deleted, which is that too."""
+    def _status(self) -> Status | None:
+        """What the job is now; None when it is deleted."""
         try:
-            return self.jobs.get(self.mine.id).status == what
+            return self.jobs.get(self.mine.id).status
         except (NotFound, Gone):
-            return True
+            return None
 
     def _persist(self, change: Callable[[], Job | None]) -> Job | None:
         """A transition that must not be lost because the store is away for a while."""

@@ -61,7 +61,8 @@ def run(id: str) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _keep(**_: object) -> None:
-    jobs, storage, settings = _office()
+    settings = Settings()  # and connections of its own, which no process that is forked later shares
+    jobs, storage = Jobs(open_store(settings.store)), open_storage(settings.storage)
     clear_work(settings.work)
 
     def also() -> None:

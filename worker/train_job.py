@@ -20,12 +20,16 @@ from worker.plots import plot_losses
 def train(desk: Desk) -> Message:
     """Train, and tell of it. A training that is canceled leaves no network."""
     params = TrainJobParams(**desk.job.params)
-    photographs = desk.inputs("content_images") or [find_dataset(desk.settings.datasets, params.dataset)]
+    if sent := desk.inputs("content_images"):
+        photographs = open_dataset(sent[0], desk.folder / "photographs")  # which goes with the folder
+    else:
+        source = find_dataset(desk.settings.datasets, params.dataset)
+        photographs = open_dataset(source, desk.settings.cache_folder / "datasets")
     with one_of_the_devices(desk.settings) as device:
         vgg = load_vgg16(desk.settings.vgg16)
         trained = training.train(
             params.training(),
-            open_dataset(photographs[0], desk.settings.cache_folder / "datasets"),
+            photographs,
             _style(desk, params, vgg),
             vgg,
             desk.folder,

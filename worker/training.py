@@ -71,7 +71,8 @@ def train(
         main = stage is stages[-1]
         pictures = batches(first, stage.size, stage.batch).to(device, memory_format=torch.channels_last)
         lr, weight = _schedule(params, stage, within, main)
-        with torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device)):
+        kind = torch.device(device).type
+        with torch.autocast(kind, torch.bfloat16, enabled=has_bfloat16(kind)):
             paintings = run.net(pictures)
             losses = reproduction(pictures, paintings) if weight is None else objective(pictures, paintings, weight)
         if not losses["total"].isfinite():

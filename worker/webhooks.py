@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import urllib3
 
@@ -14,37 +15,49 @@ from core.webhooks import check_url, sign
 
 DELAYS = (0, 5, 30, 300, 1800, 7200, 28800)
 """Seconds after a job's end, of each call; after the last it is given up."""
+MOST = 1000
+"""Jobs that are looked at, at a time."""
+AT_ONCE = 8
 PATIENCE = urllib3.Timeout(connect=3, read=10)
 
 log = logging.getLogger("impasto")
 _under_way = threading.Lock()
-_called: dict[str, int] = {}  # job -> calls so far, in this process
 
 
 def call_webhooks(jobs: Jobs, settings: Settings) -> None:
     """Call what is due, in a thread of its own unless one is under way: the other side may be slow."""
-    due = [job for job in jobs.store.list("unnotified") if _is_due(job)]
-    if due and _under_way.acquire(blocking=False):
+    if _under_way.acquire(blocking=False):
+        try:
+            due = [job for job in jobs.store.list("unnotified", limit=MOST) if _is_due(job)]
+        except BaseException:
+            _under_way.release()
+            raise
         threading.Thread(target=_call_all, args=(due, jobs, settings), daemon=True).start()
 
 
 def _is_due(job: Job) -> bool:
     assert job.finished
-    return time.time() - job.finished.timestamp() >= DELAYS[_called.get(job.id, 0)]
+    return time.time() - job.finished.timestamp() >= DELAYS[job.calls]
 
 
 def _call_all(due: list[Job], jobs: Jobs, settings: Settings) -> None:
     try:
-        for job in due:
-            done = _call(job, settings)
-            _called[job.id] = _called.get(job.id, 0) + 1
-            if done or _called[job.id] == len(DELAYS):
-                jobs.mark(job.id, notified=True)
-                del _called[job.id]
-    except ImpastoError as error:
-        log.warning("%s", error)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for job in due:
+                pool.submit(_call_one, job, jobs, settings)
     finally:
         _under_way.release()
+
+
+def _call_one(job: Job, jobs: Jobs, settings: Settings) -> None:
+    """The next call of a job's webhook, unless another worker is making it."""
+    try:
+        if mine := jobs.begin_call(job):
+            taken = _call(job, settings)
+            if taken or mine.calls == len(DELAYS):
+                jobs.mark(job.id, notified=True)
+    except Exception:  # a URL of somebody else's must not stop the calls of all others
+        log.exception("the webhook of job %s", job.id)
 
 
 def _call(job: Job, settings: Settings) -> bool:
@@ -63,7 +76,7 @@ def _call(job: Job, settings: Settings) -> bool:
                 (url.path or "/") + (f"?{url.query}" if url.query else ""),
                 body=body,
                 headers={
-                    "host": url.netloc.rpartition("@")[2],
+                    "host": url.netloc.rpartition("@")[2].encode("idna").decode(),
                     "content-type": "application/json",
                     "webhook-id": job.id,
                     "webhook-timestamp": str(now),
