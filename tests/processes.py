@@ -57,15 +57,19 @@ class Process:
         return time.monotonic() - begun
 
     def children(self) -> list[psutil.Process]:
-        """The processes that do a job's work."""
-        found = []
-        for process in psutil.Process(self.process.pid).children(recursive=True):
-            try:
-                if "worker.child" in process.cmdline():
-                    found.append(process)
-            except psutil.Error:
-                continue
-        return found
+        return children(self.process.pid)
+
+
+def children(pid: int | None = None) -> list[psutil.Process]:
+    """The processes under one, this one unless told, that do a job's work."""
+    found = []
+    for process in psutil.Process(pid).children(recursive=True):
+        try:
+            if "worker.child" in process.cmdline():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
 
 
 def supervisor(settings: Settings, log: Path, **more: str) -> Process:

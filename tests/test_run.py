@@ -19,6 +19,7 @@ from core.jobs import Job, Jobs
 from core.settings import ROOT, Settings
 from core.storage import Storage, open_storage
 from core.stores import open_store
+from tests.processes import children
 from tests.work import gatys_job, train_job, until, with_our_styles
 from worker.run import run_job
 
@@ -62,18 +63,6 @@ def place(settings: Settings) -> Iterator[Place]:
     place.jobs.store.close()
     assert children() == []
     assert not list(settings.work.glob("*-*"))
-
-
-def children() -> list[psutil.Process]:
-    """The processes of this one that do a job's work."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "worker.child" in process.cmdline():
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def steps_done(place: Place, job: Job, steps: int) -> None:
