@@ -141,13 +141,13 @@ def keep_style(name: str, image: Path, out: Path | None) -> None:
 
 
 @cli.group()
-@click.option("--url", default="http://localhost:8000", show_default=True, help="Where the service is.")
+@click.option("--url", help="Where it is.  [default: localhost, at IMPASTO_PORT]")
 @click.pass_context
-def jobs(context: click.Context, url: str) -> None:
+def jobs(context: click.Context, url: str | None) -> None:
     """The slow work of a running service."""
     from impasto.jobs import Client
 
-    context.obj = Client(url)
+    context.obj = Client(url or f"http://localhost:{_settings().port}")
 
 
 @jobs.command("list")

@@ -96,4 +96,6 @@ class Client:
                 detail = str(error)
             raise ImpastoError(detail) from error
         except (URLError, OSError) as error:
-            raise Unavailable(f"There is no service at {self.url} ({error}). Start one with: make serve") from error
+            raise Unavailable(
+                f"There is no service at {self.url} ({error}). Start one with: make serve; or say where: impasto jobs --url …"
+            ) from error

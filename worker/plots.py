@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from core.files import replacing
 from worker.log import LOSSES, read_log
 
-SMOOTH = 25  # steps that a point of a curve is the mean of
+SMOOTH = 25  # steps that a point of a curve is the mean of, at most; a short run has fewer
 
 
 def plot_losses(folder: Path, path: Path, title: str) -> None:
@@ -35,4 +35,5 @@ def plot_losses(folder: Path, path: Path, title: str) -> None:
 
 def _smooth(values: list[float]) -> list[float]:
     """Each value replaced by the mean of the last few."""
-    return [sum(values[max(0, k - SMOOTH + 1) : k + 1]) / min(k + 1, SMOOTH) for k in range(len(values))]
+    width = min(SMOOTH, 1 + len(values) // 40)
+    return [sum(values[max(0, k - width + 1) : k + 1]) / min(k + 1, width) for k in range(len(values))]
