@@ -97,5 +97,6 @@ class Client:
             raise ImpastoError(detail) from error
         except (URLError, OSError) as error:
             raise Unavailable(
-                f"There is no service at {self.url} ({error}). Start one (make serve), or say where: impasto jobs --url …"
+                f"There is no service at {self.url} ({error}). "
+                "Start one (make serve), or say where: impasto jobs --url …"
             ) from error
