@@ -39,6 +39,8 @@ STATUS: dict[type[ImpastoError], int] = {
     NoSpace: 507,
 }
 
+NO_PICTURE = "image: no picture was sent; send one as a multipart form field: curl -F image=@photo.jpg …"
+
 log = logging.getLogger("impasto")
 
 
@@ -86,7 +88,7 @@ def _sentence(error: dict[str, object]) -> str:
     assert isinstance(place, tuple)
     name = ".".join(str(part) for part in place[1:] if part not in ("int", "float", "literal['full']")) or "request"
     if place == ("body", "image"):
-        return "image: no picture was sent; send one as a multipart form field: curl -F image=@photo.jpg …"
+        return NO_PICTURE
     if error["type"] == "extra_forbidden":
         return f"{name}: no such parameter"
     given = error.get("input")

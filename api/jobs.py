@@ -266,7 +266,6 @@ def _file(job: Job, name: str, request: Request) -> Response:
     suffix = "." + job.files[name].rsplit(".", 1)[1]
     headers = {
         "Content-Disposition": f'inline; filename="{job.kind}-{job.id[:8]}-{name}{suffix}"',
-        "X-Content-Type-Options": "nosniff",
         "Cache-Control": "private, no-cache" if job.over else "no-store",
     }
     return Response(data, media_type=MEDIA.get(suffix, "application/octet-stream"), headers=headers)

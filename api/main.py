@@ -8,9 +8,9 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from api import errors, jobs
+from api import choices, errors, jobs, page, routes
 from api.body import BodyLimit
-from api.routes import router
+from api.headers import SafeHeaders
 from api.service import Service
 from core.settings import Settings
 
@@ -38,8 +38,10 @@ def create_app(settings: Settings) -> FastAPI:
         title="Impasto", description=DESCRIPTION, version=version("impasto"), redoc_url=None, lifespan=lifespan
     )
     app.state.stopping = threading.Event()  # set by whoever runs the server: streams without an end then have one
-    app.include_router(router)
-    app.include_router(jobs.router)
+    for part in (page, choices, routes, jobs):
+        app.include_router(part.router)
+    app.mount("/web", page.compressed)
     app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, larger={"/jobs": settings.max_upload})
+    app.add_middleware(SafeHeaders)
     errors.install(app)
     return app

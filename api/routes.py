@@ -4,11 +4,14 @@ import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
-from fastapi.responses import JSONResponse, RedirectResponse
-from pydantic import BaseModel
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
+from api.errors import NO_PICTURE
 from api.service import Service
 from core.checkpoints import Card
+from core.errors import BadParameter
 from core.images import MEDIA_TYPES
 from core.recipes import PaintParams
 
@@ -22,6 +25,12 @@ class Problem(BaseModel):
     detail: str
 
 
+class StylizeParams(PaintParams):
+    picture: str | None = Field(
+        None, description="the `Impasto-Picture` of an answer: that picture again, without sending it"
+    )
+
+
 class Model(BaseModel):
     """A network that paints, and its card."""
 
@@ -33,7 +42,11 @@ class Model(BaseModel):
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "no picture, or a broken one"},
-    404: {"model": Problem, "description": "no such model; `known` has those there are, `nearest` the most alike"},
+    404: {
+        "model": Problem,
+        "description": "no such model; `known` has those there are, `nearest` the most alike. "
+        "Or `picture_gone`: send the picture again",
+    },
     413: {"model": Problem, "description": "too many bytes, or pixels: then `max_side` says what would do"},
     415: {"model": Problem, "description": "not a kind of picture that is read here"},
     422: {"model": Problem, "description": "a parameter that is missing or out of bounds"},
@@ -44,11 +57,18 @@ _PICTURES: dict[int | str, dict[str, Any]] = {
 }
 
 
+_EXAMPLE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/webp": {}}},
+    304: {"description": "the browser has it"},
+    404: _ERRORS[404],
+}
+
+
 @router.post("/stylize", response_class=Response, responses=_PICTURES | _ERRORS, tags=["paint"])
 async def stylize(
     request: Request,
-    image: Annotated[UploadFile, File(description="JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF")],
-    params: Annotated[PaintParams, Query()],
+    params: Annotated[StylizeParams, Query()],
+    image: Annotated[UploadFile | None, File(description="JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF")] = None,
 ) -> Response:
     """Paint a photograph: the painting comes back at once, upright and of the photograph's size.
 
@@ -56,17 +76,27 @@ async def stylize(
     """
     service: Service = request.app.state.service
     begun = time.perf_counter()
-    data = await image.read()
+    data = await picture(service, image, params.picture)
     painted = await service.slots.run(lambda: service.stylize(data, params))
     spans = {**painted.spans, "total": time.perf_counter() - begun}
     name = f"{params.style}-{params.arch}-{params.dataset}.{params.format}"
     headers = {
         "Content-Disposition": f'inline; filename="{name}"',
-        "X-Content-Type-Options": "nosniff",
         "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
         "ETag": f'"{painted.etag}"',
     }
+    if token := params.picture or service.recent.keep(data):
+        headers["Impasto-Picture"] = token
     return Response(painted.data, media_type=MEDIA_TYPES[params.format], headers=headers)
+
+
+async def picture(service: Service, image: UploadFile | None, token: str | None) -> bytes:
+    """What was sent, now or a short while ago."""
+    if image and token:
+        raise BadParameter("image and picture were both sent: send a new picture, or name one that was sent before.")
+    if not image and token is None:
+        raise BadParameter(NO_PICTURE)
+    return await image.read() if image else service.recent.get(token or "")
 
 
 @router.get("/styles", tags=["paint"])
@@ -75,6 +105,20 @@ def styles(request: Request) -> list[Model]:
     service: Service = request.app.state.service
     entries = service.zoo.entries().items()
     return [Model(arch=arch, dataset=data, style=style, card=entry.card) for (arch, data, style), entry in entries]
+
+
+@router.get("/styles/{arch}/{dataset}/{style}/example", response_class=Response, tags=["paint"], responses=_EXAMPLE)
+async def example(arch: str, dataset: str, style: str, request: Request) -> Response:
+    """A cat painted by that network, as a small WebP; made when it is first asked for."""
+    service: Service = request.app.state.service
+    path = service.zoo.find(arch, dataset, style).path
+    key = await run_in_threadpool(service.examples.key, path)
+    headers = {"ETag": f'"{key}"', "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    data = await run_in_threadpool(service.examples.kept, key)
+    data = data or await service.gallery.run(lambda: service.examples.make(path, key))
+    return Response(data, media_type="image/webp", headers=headers)
 
 
 @router.get("/livez", tags=["health"])
@@ -89,8 +133,3 @@ def readyz(request: Request) -> JSONResponse:
     service: Service = request.app.state.service
     ready = service.state == "ready"
     return JSONResponse({"ready": ready, "state": service.state}, 200 if ready else 503)
-
-
-@router.get("/", include_in_schema=False)
-def root() -> RedirectResponse:
-    return RedirectResponse("docs")

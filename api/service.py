@@ -8,6 +8,8 @@ from hashlib import sha256
 import numpy as np
 
 from api.broker import Broker
+from api.examples import Examples
+from api.recent import Recent
 from api.slots import Slots
 from api.submit import Submission
 from core.checkpoints import Zoo
@@ -43,6 +45,7 @@ class Service:
         self.limits = Limits(settings.max_bytes, settings.max_pixels)
         self.max_painted = settings.max_painted
         self.slots = Slots(settings.slots, settings.queue)
+        self.gallery = Slots(1, 1000)  # its pictures are small, come in dozens, and keep no painting waiting
         self.intake = Slots(settings.slots, settings.queue)  # of jobs: large uploads keep no painting waiting
         self.engine = Engine(
             settings.cache_folder,
@@ -51,6 +54,8 @@ class Service:
             loaded=settings.loaded,
             vgg16=settings.vgg16,
         )
+        self.examples = Examples(self.engine, settings.cache_folder)
+        self.recent = Recent(settings.recent)
         self.state = "loading"
         self.jobs = Jobs(open_store(settings.store))
         self.storage = open_storage(settings.storage)
@@ -61,6 +66,7 @@ class Service:
     def close(self) -> None:
         """Let what is being painted end, and forget what waits."""
         self.slots.close()
+        self.gallery.close()
         self.intake.close()
         self.keeper.close()
         self.broker.close()

@@ -53,6 +53,12 @@ class NotFound(ImpastoError):
     code = "not_found"
 
 
+class PictureGone(NotFound):
+    """A picture that was sent before is not held any more: its sender has it, and sends it again."""
+
+    code = "picture_gone"
+
+
 class Gone(ImpastoError):
     code = "gone"
 

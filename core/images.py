@@ -106,9 +106,10 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
         raise BadPicture(f"The {kind} file is broken, cut short or of a rare kind. Save it as PNG.") from error
 
 
-def encode(picture: Picture, format: Format) -> bytes:
+def encode(picture: Picture, format: Format, **options: int) -> bytes:
     """Writes pixels and nothing else. PNG and WebP keep alpha; JPEG is composited on white.
 
+    `options` are Pillow's, over `SAVE_OPTIONS`.
     Raises `BadParameter` for an unknown format, or a side longer than the format can hold.
     """
     if format not in MEDIA_TYPES:
@@ -125,7 +126,7 @@ def encode(picture: Picture, format: Format) -> bytes:
         else:
             image.putalpha(alpha)
     buffer = io.BytesIO()
-    image.save(buffer, format, **SAVE_OPTIONS[format])
+    image.save(buffer, format, **SAVE_OPTIONS[format] | options)
     return buffer.getvalue()
 
 

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     max_painted: int = Field(
         MAX_PAINTED, gt=0, description="pixels that a network is shown; each takes 350 bytes or so"
     )
+    recent: int = Field(
+        64_000_000, ge=0, description="bytes of pictures that are held for ten minutes, to be painted again; 0 is none"
+    )
     slots: int = Field(2, ge=1, description="pictures worked on at once")
     queue: int = Field(16, ge=0, description="pictures that may wait for a slot")
 

@@ -1,0 +1,84 @@
+"""What can be chosen and within which limits, for pages and clients that would not say it a second time."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from api.service import Service
+from core.datasets import known_datasets
+from core.images import READABLE
+from core.kept import kept_styles
+from core.names import MIN_SIDE, NAME
+from core.recipes import GatysParams, TrainParams, recipe
+
+router = APIRouter()
+
+
+class Sizes(BaseModel):
+    """How large what is sent may be."""
+
+    max_bytes: int
+    """Of a request with one picture."""
+    max_pixels: int
+    min_side: int
+    max_upload: int
+    """Bytes of a request that submits a job."""
+    max_photographs: int
+    readable: str
+    """The kinds of picture that are read."""
+    name: str
+    """What the name of a style must match."""
+
+
+class Recipes(BaseModel):
+    """The parameters of both kinds of job, as JSON Schema has them, and a training's defaults by network."""
+
+    gatys: dict[str, Any]
+    train: dict[str, Any]
+    ours: dict[str, dict[str, Any]]
+    report: dict[str, dict[str, Any]]
+
+
+def service(request: Request) -> Service:
+    found: Service = request.app.state.service
+    return found
+
+
+@router.get("/limits", tags=["paint"])
+def limits(request: Request) -> Sizes:
+    """How large a picture, an upload and a training may be."""
+    settings = service(request).settings
+    return Sizes(
+        max_bytes=settings.max_bytes,
+        max_pixels=settings.max_pixels,
+        min_side=MIN_SIDE,
+        max_upload=settings.max_upload,
+        max_photographs=settings.max_photographs,
+        readable=READABLE,
+        name=NAME,
+    )
+
+
+@router.get("/recipes", tags=["jobs"])
+def recipes() -> Recipes:
+    """The parameters of jobs with their defaults and bounds."""
+    arches = ("aonet", "vgg16")
+    return Recipes(
+        gatys=GatysParams.model_json_schema()["properties"],
+        train=TrainParams.model_json_schema()["properties"],
+        ours={arch: recipe(arch, "custom", "style", "ours").model_dump(mode="json") for arch in arches},
+        report={arch: recipe(arch, "custom", "style", "report").model_dump(mode="json") for arch in arches},
+    )
+
+
+@router.get("/datasets", tags=["jobs"])
+def datasets(request: Request) -> list[str]:
+    """The prepared datasets that a training can name."""
+    return list(known_datasets(service(request).settings.datasets))
+
+
+@router.get("/styles/kept", tags=["jobs"])
+def kept(request: Request) -> list[str]:
+    """The styles that a job can name without sending a picture of one."""
+    return list(kept_styles(service(request).settings.models / "styles"))

@@ -1,0 +1,50 @@
+"""What a network really paints: the cat, small, made when first asked for and kept on disk."""
+
+from hashlib import sha256
+from pathlib import Path
+
+from api.page import WEB
+from core.engine import Engine
+from core.files import file_sha256, write_bytes
+from core.images import decode, encode
+from core.paint import paint
+from core.recipes import PaintParams
+
+CAT = WEB / "cat.jpg"
+"""Chelsea, by Stéfan van der Walt, CC0."""
+PARAMS = PaintParams(style="any", max_side=440, format="webp")
+QUALITY = 78
+
+
+class Examples:
+    """A WebP for each checkpoint, under the hash of the checkpoint and of the cat."""
+
+    def __init__(self, engine: Engine, cache: Path) -> None:
+        self.engine, self.folder = engine, cache / "examples"
+        self._cat = CAT.read_bytes()
+        self._keys: dict[tuple[Path, int, int], str] = {}  # by path, time and size: hashing takes a moment
+
+    def key(self, checkpoint: Path) -> str:
+        """Changes with whatever changes the picture."""
+        stat = checkpoint.stat()
+        version = checkpoint, stat.st_mtime_ns, stat.st_size
+        if version not in self._keys:
+            parts = file_sha256(checkpoint).encode(), self._cat, PARAMS.model_dump_json().encode(), bytes([QUALITY])
+            self._keys[version] = sha256(b"\0".join(parts)).hexdigest()[:32]
+        return self._keys[version]
+
+    def kept(self, key: str) -> bytes | None:
+        """The picture, if it was made before."""
+        path = self._path(key)
+        return path.read_bytes() if path.exists() else None
+
+    def make(self, checkpoint: Path, key: str) -> bytes:
+        """Paint it, unless somebody has by now. Raises what the engine raises."""
+        if kept := self.kept(key):
+            return kept
+        data = encode(paint(self.engine.painter(checkpoint), decode(self._cat), PARAMS), "webp", quality=QUALITY)
+        write_bytes(self._path(key), data)
+        return data
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.webp"
