@@ -7,10 +7,10 @@ from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel
 
-from api.service import Service
+from api.service import Painted, Service
 from core.checkpoints import Card
-from core.images import MEDIA_TYPES
-from core.recipes import PaintParams
+from core.images import MEDIA_TYPES, Format
+from core.recipes import CompareParams, PaintParams
 
 router = APIRouter()
 
@@ -58,15 +58,25 @@ async def stylize(
     begun = time.perf_counter()
     data = await image.read()
     painted = await service.slots.run(lambda: service.stylize(data, params))
-    spans = {**painted.spans, "total": time.perf_counter() - begun}
-    name = f"{params.style}-{params.arch}-{params.dataset}.{params.format}"
-    headers = {
-        "Content-Disposition": f'inline; filename="{name}"',
-        "X-Content-Type-Options": "nosniff",
-        "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
-        "ETag": f'"{painted.etag}"',
-    }
-    return Response(painted.data, media_type=MEDIA_TYPES[params.format], headers=headers)
+    return _answer(painted, f"{params.style}-{params.arch}-{params.dataset}", params.format, begun)
+
+
+@router.post("/compare", response_class=Response, responses=_PICTURES | _ERRORS, tags=["paint"])
+async def compare(
+    request: Request,
+    image: Annotated[UploadFile, File(description="JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF")],
+    params: Annotated[CompareParams, Query()],
+) -> Response:
+    """One labelled sheet: the photograph, and what every model of a style, a network or a dataset paints of it.
+
+    curl -F image=@cat.jpg 'localhost:8000/compare?style=wave' -o sheet.png
+    """
+    service: Service = request.app.state.service
+    begun = time.perf_counter()
+    data = await image.read()
+    painted = await service.slots.run(lambda: service.compare(data, params))
+    names = [name for name in (params.style, params.arch, params.dataset) if name] or ["all"]
+    return _answer(painted, "-".join(names), params.format, begun)
 
 
 @router.get("/styles", tags=["paint"])
@@ -94,3 +104,15 @@ def readyz(request: Request) -> JSONResponse:
 @router.get("/", include_in_schema=False)
 def root() -> RedirectResponse:
     return RedirectResponse("docs")
+
+
+def _answer(painted: Painted, stem: str, format: Format, begun: float) -> Response:
+    """The picture, inline under its name, with the seconds since `begun` and those of each part."""
+    spans = {**painted.spans, "total": time.perf_counter() - begun}
+    headers = {
+        "Content-Disposition": f'inline; filename="{stem}.{format}"',
+        "X-Content-Type-Options": "nosniff",
+        "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
+        "ETag": f'"{painted.etag}"',
+    }
+    return Response(painted.data, media_type=MEDIA_TYPES[format], headers=headers)
