@@ -9,11 +9,11 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from api.errors import NO_PICTURE
-from api.service import Service
+from api.service import Painted, Service
 from core.checkpoints import Card
 from core.errors import BadParameter
-from core.images import MEDIA_TYPES
-from core.recipes import PaintParams
+from core.images import MEDIA_TYPES, Format
+from core.recipes import CompareParams, PaintParams
 
 router = APIRouter()
 
@@ -25,10 +25,18 @@ class Problem(BaseModel):
     detail: str
 
 
-class StylizeParams(PaintParams):
+class Again(BaseModel):
     picture: str | None = Field(
         None, description="the `Impasto-Picture` of an answer: that picture again, without sending it"
     )
+
+
+class StylizeQuery(PaintParams, Again):
+    pass
+
+
+class CompareQuery(CompareParams, Again):
+    pass
 
 
 class Model(BaseModel):
@@ -67,7 +75,7 @@ _EXAMPLE: dict[int | str, dict[str, Any]] = {
 @router.post("/stylize", response_class=Response, responses=_PICTURES | _ERRORS, tags=["paint"])
 async def stylize(
     request: Request,
-    params: Annotated[StylizeParams, Query()],
+    params: Annotated[StylizeQuery, Query()],
     image: Annotated[UploadFile | None, File(description="JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF")] = None,
 ) -> Response:
     """Paint a photograph: the painting comes back at once, upright and of the photograph's size.
@@ -78,16 +86,26 @@ async def stylize(
     begun = time.perf_counter()
     data = await picture(service, image, params.picture)
     painted = await service.slots.run(lambda: service.stylize(data, params))
-    spans = {**painted.spans, "total": time.perf_counter() - begun}
-    name = f"{params.style}-{params.arch}-{params.dataset}.{params.format}"
-    headers = {
-        "Content-Disposition": f'inline; filename="{name}"',
-        "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
-        "ETag": f'"{painted.etag}"',
-    }
-    if token := params.picture or service.recent.keep(data):
-        headers["Impasto-Picture"] = token
-    return Response(painted.data, media_type=MEDIA_TYPES[params.format], headers=headers)
+    stem = f"{params.style}-{params.arch}-{params.dataset}"
+    return _answer(painted, stem, params.format, begun, params.picture or service.recent.keep(data))
+
+
+@router.post("/compare", response_class=Response, responses=_PICTURES | _ERRORS, tags=["paint"])
+async def compare(
+    request: Request,
+    params: Annotated[CompareQuery, Query()],
+    image: Annotated[UploadFile | None, File(description="JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF")] = None,
+) -> Response:
+    """One labelled sheet: the photograph, and what every model of a style, a network or a dataset paints of it.
+
+    curl -F image=@cat.jpg 'localhost:8000/compare?style=wave' -o sheet.png
+    """
+    service: Service = request.app.state.service
+    begun = time.perf_counter()
+    data = await picture(service, image, params.picture)
+    painted = await service.slots.run(lambda: service.compare(data, params))
+    names = [name for name in (params.style, params.arch, params.dataset) if name] or ["all"]
+    return _answer(painted, "-".join(names), params.format, begun, params.picture or service.recent.keep(data))
 
 
 async def picture(service: Service, image: UploadFile | None, token: str | None) -> bytes:
@@ -133,3 +151,17 @@ def readyz(request: Request) -> JSONResponse:
     service: Service = request.app.state.service
     ready = service.state == "ready"
     return JSONResponse({"ready": ready, "state": service.state}, 200 if ready else 503)
+
+
+def _answer(painted: Painted, stem: str, format: Format, begun: float, token: str | None) -> Response:
+    """The picture, inline under its name, with the seconds since `begun` and those of each part; the token by which
+    what was sent can be painted again."""
+    spans = {**painted.spans, "total": time.perf_counter() - begun}
+    headers = {
+        "Content-Disposition": f'inline; filename="{stem}.{format}"',
+        "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
+        "ETag": f'"{painted.etag}"',
+    }
+    if token:
+        headers["Impasto-Picture"] = token
+    return Response(painted.data, media_type=MEDIA_TYPES[format], headers=headers)

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -13,13 +14,14 @@ from api.recent import Recent
 from api.slots import Slots
 from api.submit import Submission
 from core.checkpoints import Zoo
+from core.compare import compare
 from core.engine import Engine
 from core.errors import Unavailable
-from core.images import Limits, decode, encode
+from core.images import Format, Limits, Picture, decode, encode
 from core.jobs import Job, Jobs
 from core.keeper import Keeper
 from core.paint import paint
-from core.recipes import PaintParams
+from core.recipes import CompareParams, PaintParams
 from core.settings import Settings
 from core.storage import open_storage
 from core.stores import open_store
@@ -104,13 +106,23 @@ class Service:
 
     def stylize(self, data: bytes, params: PaintParams) -> Painted:
         """Bytes of a photograph -> bytes of its painting. Raises what the zoo, decoding and the engine raise."""
-        begun = time.perf_counter()
         path = self.zoo.find(params.arch, params.dataset, params.style).path  # first: it costs least
+        return self._painted(
+            data, lambda picture: paint(self.engine.painter(path), picture, params, self.max_painted), params.format
+        )
+
+    def compare(self, data: bytes, params: CompareParams) -> Painted:
+        """Bytes of a photograph -> bytes of a sheet: what each model asked for paints of it. Raises as `stylize`."""
+        models = self.zoo.select(params.arch, params.dataset, params.style)
+        return self._painted(data, lambda picture: compare(models, self.engine, picture, params), params.format)
+
+    def _painted(self, data: bytes, work: Callable[[Picture], Picture], format: Format) -> Painted:
+        begun = time.perf_counter()
         picture = decode(data, self.limits)
         decoded = time.perf_counter()
-        painting = paint(self.engine.painter(path), picture, params, self.max_painted)
+        painting = work(picture)
         painted = time.perf_counter()
-        encoded = encode(painting, params.format)
+        encoded = encode(painting, format)
         self.state = "ready"
         spans = {"decode": decoded - begun, "engine": painted - decoded, "encode": time.perf_counter() - painted}
         return Painted(encoded, sha256(encoded).hexdigest()[:32], spans)

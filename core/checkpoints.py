@@ -168,6 +168,20 @@ class Zoo:
             raise unknown("model", f"{arch}/{dataset}/{style}", ("/".join(key) for key in entries))
         return entries[(arch, dataset, style)]
 
+    def select(
+        self, arch: str | None = None, dataset: str | None = None, style: str | None = None
+    ) -> dict[tuple[str, str, str], Entry]:
+        """Every model of these names, None being any. Raises NotFound as `find` does."""
+        wanted, entries = (arch, dataset, style), self.entries()
+        found = {
+            key: entry
+            for key, entry in entries.items()
+            if all(name in (None, part) for name, part in zip(wanted, key, strict=True))
+        }
+        if not found:
+            raise unknown("model", "/".join(name or "*" for name in wanted), ("/".join(key) for key in entries))
+        return found
+
     def _card(self, path: Path) -> Card | None:
         """The card, read anew when the file has changed; None for a file that is gone or none of ours."""
         try:

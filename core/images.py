@@ -145,6 +145,16 @@ def resize(array: Bytes, height: int, width: int) -> Bytes:
     return np.array(image)
 
 
+def shrink(picture: Picture, max_side: int) -> Picture:
+    """`picture` with no side over `max_side`, alpha and all; itself where it is small enough."""
+    height, width = fit(picture.height, picture.width, max_side)
+    if (height, width) == (picture.height, picture.width):
+        return picture
+    return Picture(
+        resize(picture.rgb, height, width), None if picture.alpha is None else resize(picture.alpha, height, width)
+    )
+
+
 def _check_bytes(data: bytes, limits: Limits) -> None:
     if not data:
         raise BadPicture(f"The file is empty. Send a {READABLE} picture.")

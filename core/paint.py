@@ -5,7 +5,7 @@ from PIL import Image
 
 from core.engine import Painter
 from core.errors import BadParameter, TooLarge
-from core.images import Bytes, Picture, fit, resize
+from core.images import Bytes, Picture, fit, resize, shrink
 from core.names import MIN_SIDE
 from core.recipes import MAX_PAINTED, PaintParams
 
@@ -17,14 +17,14 @@ def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: 
     picture, or what `max_side` leaves of it, is under 16 px a side; TooLarge where the network would see more than
     `max_painted` pixels, with the `paint_size` that would do.
     """
-    photo, alpha = picture.rgb, picture.alpha
     if params.max_side:
-        size = fit(picture.height, picture.width, params.max_side)
-        if min(size) < MIN_SIDE:
+        picture = shrink(picture, params.max_side)
+        if min(picture.height, picture.width) < MIN_SIDE:
             raise BadParameter(
-                f"max_side={params.max_side} leaves {size[1]}x{size[0]} px: {MIN_SIDE} a side is the least."
+                f"max_side={params.max_side} leaves {picture.width}x{picture.height} px: "
+                f"{MIN_SIDE} a side is the least."
             )
-        photo, alpha = resize(photo, *size), None if alpha is None else resize(alpha, *size)
+    photo, alpha = picture.rgb, picture.alpha
     if params.strength == 0:
         return Picture(photo, alpha)
     height, width = _seen(photo.shape[0], photo.shape[1], params.paint_size, max_painted)

@@ -169,6 +169,20 @@ class PaintParams(BaseModel):
         return value
 
 
+class CompareParams(BaseModel):
+    """What a comparison is asked for with: the models of these names, all of them where none is given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    style: Name | None = Field(None, description="one style, by all networks and datasets", examples=["wave"])
+    arch: Arch | None = Field(None, description="one network")
+    dataset: Name | None = Field(None, description="what the networks were trained on")
+    side: int = Field(384, ge=64, le=1024, description="long side of each picture, px, and what the networks see")
+    strength: float = Field(1, ge=0, le=1, description="0 is the photograph, 1 the painting, between them a blend")
+    preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
+    format: Format = Field("png", description="of the answer")
+
+
 ALGORITHM_1: dict[str, float] = {"content_weight": 0.03, "style_weight": 1, "tv_weight": 0}
 """The report's weights, for `normalise=False`. It has 100 and 1e7, for a VGG16 whose features are 57 times smaller than
 the original's, which all our sources have the units of: 100 / 57^2 and 1e7 / 57^4."""

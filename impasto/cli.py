@@ -1,4 +1,4 @@
-"""`impasto`: serve, stylize, paint, styles, train, jobs, data."""
+"""`impasto`: serve, stylize, compare, paint, styles, train, jobs, data."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import click
 from pydantic import ValidationError
 
 from core.errors import ImpastoError
-from core.recipes import GatysParams, PaintParams, TrainParams
+from core.recipes import CompareParams, GatysParams, PaintParams, TrainParams
 from core.settings import Settings
 from impasto.options import given, in_words, options
 
@@ -76,6 +76,21 @@ def paint(photograph: Path, output: Path | None, style_images: tuple[Path, ...],
 
     if not run(photograph, output, _validated(lambda: GatysParams(**given(flags))), style_images, _settings()):
         sys.exit(130)
+
+
+@cli.command()
+@click.argument("photograph", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File.  [default: beside PHOTOGRAPH, as NAME-compared.png]"
+)
+@options(CompareParams, only=[name for name in CompareParams.model_fields if name != "format"])
+def compare(photograph: Path, output: Path | None, **flags: Any) -> None:
+    """Paint PHOTOGRAPH with every model of a style, a network or a dataset, on one labelled sheet."""
+    from impasto.compare import compare as run
+
+    output = output or photograph.with_name(f"{photograph.stem}-compared.png")
+    run(photograph, output, _validated(lambda: CompareParams(**given(flags))), _settings())
+    click.echo(str(output))
 
 
 @cli.command()

@@ -52,6 +52,18 @@ def problem(response, status: int) -> dict:
     return body
 
 
+def test_a_comparison_is_one_sheet(client, photo):
+    response = client.post("/compare?style=plain", files={"image": ("cat.jpg", jpeg(photo))})
+    page = decoded(response)
+    assert page.shape[0] > 2 * photo.shape[0] and page.shape[1] > 2 * photo.shape[1]
+    assert 'filename="plain.png"' in response.headers["content-disposition"]
+
+
+def test_a_comparison_of_no_models_says_which_there_are(client, photo):
+    response = client.post("/compare?style=plaim", files={"image": ("cat.jpg", jpeg(photo))})
+    assert "aonet/coco/plain" in problem(response, 404)["known"]
+
+
 @pytest.mark.parametrize("arch", ["aonet", "vgg16"])
 def test_a_photograph_comes_back_painted(client, photo, arch):
     response = stylize(client, jpeg(photo), f"arch={arch}&style=plain&dataset=coco")

@@ -47,6 +47,13 @@ def test_stylize_a_photograph(impasto, photo_file, photo):
         assert (image.format, image.size) == ("JPEG", (50, 37))
 
 
+def test_compare_writes_one_sheet(impasto, photo_file):
+    status, out, _ = impasto("compare", photo_file, "--style", "plain")
+    assert status == 0
+    with Image.open(out.strip()) as image:
+        assert image.width > 100 and image.height > 74
+
+
 def test_stylize_beside_the_photograph_unless_told(impasto, photo_file, photo):
     assert impasto("stylize", photo_file, "--style", "plain", "--strength", "0")[0] == 0
     with Image.open(photo_file.with_name("photo-plain.png")) as image:

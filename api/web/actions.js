@@ -64,7 +64,8 @@ function selected(text) {
 /** The chosen style by every network that has learned it. */
 async function compare() {
   const { picture } = easel.now;
-  const { style } = gallery.choice();
+  const { arch, dataset, ...wanted } = easel.params(); // of all networks and datasets
+  const { style } = wanted;
   const dialog = $("#sheet");
   const told = $("[role=status]", dialog);
   const image = $("img", dialog);
@@ -80,7 +81,7 @@ async function compare() {
   dialog.showModal();
   const begun = performance.now();
   try {
-    const response = await paint("compare", picture, { style }, { signal: leave.signal, waiting });
+    const response = await paint("compare", picture, wanted, { signal: leave.signal, waiting });
     sheet = { blob: await response.blob(), name: `${stem(picture.name)}-${style}-networks.png` };
     showIn(image, sheet.blob);
     image.alt = `The photograph, and it painted as ${title(style)} by ${many} networks`;

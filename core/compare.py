@@ -1,0 +1,42 @@
+"""One photograph through several networks, on one labelled sheet: the comparison that the report made by hand."""
+
+from collections.abc import Mapping
+
+from core.checkpoints import Entry
+from core.engine import Engine
+from core.errors import BadParameter
+from core.images import Picture, shrink
+from core.paint import paint
+from core.recipes import CompareParams, PaintParams
+from core.sheet import Labelled, sheet
+
+MOST = 40
+"""Models on a sheet."""
+
+
+def compare(
+    models: Mapping[tuple[str, str, str], Entry], engine: Engine, photograph: Picture, params: CompareParams
+) -> Picture:
+    """The photograph and, beside it, what each of `models`, by (arch, dataset, style), paints of it.
+
+    The styles are the columns, networks and datasets the rows; a single style has its datasets as columns. Raises
+    BadParameter for more than `MOST` models, and what `paint` raises.
+    """
+    if len(models) > MOST:
+        raise BadParameter(
+            f"That is {len(models)} models, and {MOST} are the most on a sheet: name a style, an arch or a dataset."
+        )
+    photograph = shrink(photograph, params.side)
+    several = len({style for _, _, style in models}) > 1
+    table: dict[tuple[str, ...], dict[str, Labelled]] = {}
+    for (arch, dataset, style), entry in models.items():
+        asked = PaintParams(
+            style=style, paint_size="full", strength=params.strength, preserve_color=params.preserve_color
+        )
+        painting = paint(engine.painter(entry.path), photograph, asked)
+        row, column = ((arch, dataset), style) if several else ((arch,), dataset)
+        table.setdefault(row, {})[column] = Labelled(painting, f"{style}: {arch}, {dataset}")
+    columns = sorted({column for row in table.values() for column in row})
+    first = [Labelled(photograph, "photograph"), *[None] * (len(table) - 1)]
+    rows = [[left, *map(row.get, columns)] for left, row in zip(first, table.values(), strict=True)]
+    return Picture(sheet(rows))

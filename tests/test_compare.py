@@ -1,0 +1,87 @@
+"""Sheets of several networks' paintings: where each picture lies, and whose it is."""
+
+import numpy as np
+import pytest
+
+from core.checkpoints import Zoo
+from core.compare import MOST, compare
+from core.engine import Engine
+from core.errors import BadParameter, NotFound
+from core.images import Picture
+from core.paint import paint
+from core.recipes import CompareParams, PaintParams
+from core.sheet import PAPER, Labelled, sheet
+
+
+def plain(value: int, alpha: int | None = None) -> Labelled:
+    rgb = np.full((40, 60, 3), value, np.uint8)
+    return Labelled(Picture(rgb, None if alpha is None else np.full((40, 60), alpha, np.uint8)), "a label")
+
+
+def places(page: np.ndarray, picture: np.ndarray) -> list[tuple[int, int]]:
+    """Where `picture` lies on `page`, as (row, column) of its top left corner."""
+    windows = np.lib.stride_tricks.sliding_window_view(page, picture.shape)[..., 0, :, :, :]
+    return [tuple(map(int, place)) for place in np.argwhere((windows == picture).all((2, 3, 4)))]
+
+
+def test_pictures_lie_in_rows_and_none_leaves_its_place_empty():
+    page = sheet([[plain(0), plain(90)], [None, plain(180)]])
+    (first,), (second,), (third,) = (places(page, plain(value).picture.rgb) for value in (0, 90, 180))
+    assert first[0] == second[0] < third[0]
+    assert first[1] < second[1] == third[1]
+    assert (page[third[0] : third[0] + 40, : third[1]] == PAPER).all()
+
+
+def test_a_label_is_written_below_its_picture_and_cut_short_where_it_is_too_long():
+    page = sheet([[plain(0), Labelled(plain(0).picture, "a label far wider than sixty pixels")]])
+    (left, right) = places(page, plain(0).picture.rgb)
+    below = page[left[0] + 40 :]
+    assert (below[:, left[1] : left[1] + 60] != PAPER).any()
+    assert (below[:, right[1] + 60 :] == PAPER).all()
+
+
+def test_what_is_transparent_shows_the_paper():
+    assert (sheet([[Labelled(plain(0, alpha=0).picture, "")]]) == PAPER).all()
+
+
+@pytest.fixture
+def zoo(models):
+    return Zoo(models)
+
+
+@pytest.fixture
+def engine(cache):
+    return Engine(cache)
+
+
+def test_a_style_by_every_network(zoo, engine, photo):
+    page = compare(zoo.select(style="plain"), engine, Picture(photo), CompareParams(style="plain")).rgb
+    paintings = [
+        paint(engine.painter(entry.path), Picture(photo), PaintParams(style="plain")).rgb
+        for entry in zoo.entries().values()
+    ]
+    assert len(paintings) == 2
+    (original,), (aonet,), (vgg16,) = (places(page, picture) for picture in (photo, *paintings))
+    assert original[0] == aonet[0] < vgg16[0]
+    assert original[1] < aonet[1] == vgg16[1]
+
+
+def test_the_photograph_is_shrunk_to_the_side_asked_for(zoo, engine):
+    photograph = Picture(np.zeros((100, 200, 3), np.uint8))
+    page = compare(zoo.select(arch="aonet"), engine, photograph, CompareParams(side=64)).rgb
+    assert places(page, np.zeros((32, 64, 3), np.uint8))
+    assert page.shape[1] < 200
+
+
+def test_models_are_selected_by_any_of_their_names(zoo):
+    assert set(zoo.select()) == set(zoo.select(style="plain")) == set(zoo.entries())
+    assert set(zoo.select(arch="vgg16", dataset="coco")) == {("vgg16", "coco", "plain")}
+    with pytest.raises(NotFound, match=r"\*/\*/plaim.*Did you mean (aonet|vgg16)/coco/plain"):
+        zoo.select(style="plaim")
+
+
+def test_too_many_models_for_a_sheet(zoo, engine, photo):
+    entry = zoo.find("aonet", "coco", "plain")
+    many = {("aonet", "coco", f"style{k}"): entry for k in range(MOST + 1)}
+    with pytest.raises(BadParameter, match=f"{MOST + 1} models, and {MOST} are the most"):
+        compare(many, engine, Picture(photo), CompareParams())
