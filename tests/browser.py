@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 SIZES = {"desk": (1280, 800), "phone": (390, 844)}
 AXE = Path(__file__).parent / "axe/axe.min.js"
-WAIT = 120_000  # ms: other work may have the machine
+WAIT = 60_000  # ms: other work may have the machine
 
 expect.set_options(timeout=WAIT)
 

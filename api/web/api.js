@@ -20,7 +20,7 @@ export async function ask(path, options = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(AWAY);
+    throw new Problem(AWAY, 0, { error: "away" });
   }
   if (response.ok) return response;
   const facts = await response.json().catch(() => ({}));

@@ -35,7 +35,7 @@ export function start() {
   choose($("#choose"), ([file]) => take(file));
   drop(document.body, ([file]) => take(file));
   paste(([file]) => take(file));
-  camera($("#take"), take);
+  camera($("#take"), ([file]) => take(file));
   $("#sample").addEventListener("click", sample);
   $("#strength").addEventListener("input", blend);
   $("#keep-colours").addEventListener("change", repaint);
@@ -121,8 +121,8 @@ const about = ({ width, height, note }) => `${pixels(width, height)}. ${note ? `
 
 function fail(problem, again) {
   show.busy(false);
-  const away = problem.status === 0 || problem.status >= 500;
-  const buttons = away && problem.message ? [" ", h("button", { class: "link", onclick: again }, "Try again")] : [];
+  const away = problem.code === "away" || problem.status >= 500;
+  const buttons = away ? [" ", h("button", { class: "link", onclick: again }, "Try again")] : [];
   say($("#told"), problem.message, "error", ...buttons);
   if (!problem.facts) throw problem;
 }

@@ -78,7 +78,7 @@ export function submits(form, told, work) {
       key = fresh();
     } catch (problem) {
       if (!problem.facts) throw problem;
-      if (problem.status) key = fresh(); // without an answer it may have been taken on: the same again is safe
+      if (problem.code !== "away") key = fresh(); // without an answer it may have been taken on: the same again is safe
       say(told, problem.message, "error");
     } finally {
       button.disabled = false;

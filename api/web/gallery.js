@@ -70,7 +70,7 @@ function options(label, name, values) {
   if (values.length < 2) {
     return h("p", { class: "field" }, h("span", {}, label), h("span", { class: "only" }, known(values[0] ?? "none")));
   }
-  const select = h("select", { name }, ...values.map((value) => h("option", { value, selected: value === chosen[name] }, known(value))));
+  const select = h("select", { name, "aria-label": label }, ...values.map((value) => h("option", { value, selected: value === chosen[name] }, known(value))));
   select.addEventListener("change", () => {
     choose({ [name]: select.value });
     $(`#network [name=${name}]`)?.focus();
