@@ -50,7 +50,7 @@ class Visitor:
         page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("request", lambda request: self.asked.append(f"{request.method} {request.url}"))
-        page.goto(self.url)
+        page.goto(self.url, wait_until="domcontentloaded")
         return page
 
     def enter(self, room: str) -> None:

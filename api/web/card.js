@@ -7,6 +7,7 @@ import { follow, over } from "./follow.js";
 import { kept } from "./remember.js";
 import { count, time } from "./words.js";
 
+const FETCH_EVERY = 3000; // ms
 const SAID = {
   queued: "waiting for its turn", running: "at work", succeeded: "done", failed: "failed", canceled: "stopped",
 };
@@ -25,8 +26,17 @@ export function card(entry, { changed, gone, done }) {
     "article", { class: "work", "aria-labelledby": heading.id, dataset: { job: entry.id } },
     h("div", { class: "head" }, heading, chip), pictures, bar, far, losses, told, buttons,
   );
-  let shown = "";
-  let drawn = "";
+  let fetched = -Infinity;
+  let ended = false;
+
+  /** Picture and losses, now and then while they change and once at the end. */
+  const fetchAnew = (job) => {
+    const source = over(job) && entry.kind === "gatys" ? job.links.result : job.links.preview;
+    if (source) pictures.show(`${source.slice(1)}?${job.attempt}-${job.progress.step}`);
+    if (job.links.losses) json(job.links.losses.slice(1)).then(losses.draw, () => {});
+    if (source) fetched = performance.now();
+    ended = over(job);
+  };
 
   const update = (job, problem) => {
     if (problem && [404, 410].includes(problem.status)) return gone();
@@ -40,16 +50,7 @@ export function card(entry, { changed, gone, done }) {
     else if (job.status === "running") bar.removeAttribute("value");
     bar.hidden = over(job);
     far.textContent = over(job) ? took(job) : total ? `Step ${count(step)} of ${count(total)}${left ? `, about ${time(left)} left` : ""}` : "Getting ready …";
-    const now = `${job.attempt}/${job.progress.step}`;
-    const source = over(job) && entry.kind === "gatys" ? job.links.result : job.links.preview;
-    if (source && `${source} ${now}` !== shown && (shown.split(" ")[0] !== source || !over(job))) {
-      shown = `${source} ${now}`;
-      pictures.show(`${source.slice(1)}?${encodeURIComponent(now)}`);
-    }
-    if (job.links.losses && drawn !== now) {
-      drawn = now;
-      json(job.links.losses.slice(1)).then(losses.draw, () => {});
-    }
+    if (over(job) ? !ended : performance.now() - fetched > FETCH_EVERY) fetchAnew(job);
     if (job.error) say(told, job.error.message, "error");
     actions(job);
     changed(job);
