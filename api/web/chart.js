@@ -5,6 +5,7 @@ import { h } from "./dom.js";
 const NAMES = ["total", "style", "content"];
 const WIDTH = 600;
 const HEIGHT = 160;
+const RANGE = Math.log(1000); // a loss that begins at nothing would press the others flat
 const MOST = 300; // points of a curve
 
 const svg = (tag, attributes) => {
@@ -30,11 +31,11 @@ export function chart() {
     const every = Math.ceil(shown.length / MOST);
     const some = shown.filter((_, index) => index % every === 0 || index === shown.length - 1);
     const values = some.flatMap((row) => NAMES.map((name) => row[name])).filter((value) => value > 0);
-    const low = Math.log(Math.min(...values));
     const high = Math.log(Math.max(...values));
+    const low = Math.max(Math.log(Math.min(...values)), high - RANGE);
     const first = some[0].step;
     const x = (step) => ((step - first) / (some.at(-1).step - first || 1)) * WIDTH;
-    const y = (value) => 6 + (1 - (Math.log(value) - low) / (high - low || 1)) * (HEIGHT - 12);
+    const y = (value) => 6 + (1 - Math.max(0, Math.log(value) - low) / (high - low || 1)) * (HEIGHT - 12);
     NAMES.forEach((name, index) => {
       const points = some.filter((row) => row[name] > 0).map((row) => `${x(row.step).toFixed(1)},${y(row[name]).toFixed(1)}`);
       lines[index].setAttribute("points", points.join(" "));

@@ -12,7 +12,7 @@ export function number(name, schema, label, value) {
     min: kind.minimum ?? kind.exclusiveMinimum ?? "", max: kind.maximum ?? "", step: kind.type === "integer" ? 1 : "any",
     value: value ?? schema.default ?? "",
   });
-  const hint = h("small", { class: "soft", id: `${input.id}-hint` }, `${schema.description}.`);
+  const hint = h("small", { class: "soft", id: `${input.id}-hint` }, `${schema.description[0].toUpperCase()}${schema.description.slice(1)}.`);
   input.setAttribute("aria-describedby", hint.id);
   return h("label", { class: "field", for: input.id }, h("span", {}, label), input, hint);
 }

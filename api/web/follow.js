@@ -59,7 +59,7 @@ export function follow(id, told) {
     streams++;
     source = new EventSource(`jobs/${id}/events`);
     const hear = (name, use) => source.addEventListener(name, (event) => use(JSON.parse(event.data)));
-    hear("status", (status) => tell(status));
+    hear("status", (status) => (over(status) ? look() : tell(status))); // the end is told whole, or not yet
     hear("progress", (progress) => tell({ progress }));
     hear("preview", look); // which has the links that came with it
     hear("done", () => look());
