@@ -43,6 +43,8 @@ function draw() {
   const focused = place.contains(document.activeElement) ? document.activeElement.value : null;
   place.replaceChildren(...styles.map(tile), teachTile());
   if (focused) $(`[value="${CSS.escape(focused)}"]`, place)?.focus();
+  const mine = $(":checked", place)?.closest(".tile"); // on a phone the tiles are a strip
+  if (mine) place.scrollLeft = mine.offsetLeft - (place.clientWidth - mine.clientWidth) / 2;
   const fellows = models.filter((model) => model.style === chosen.style);
   $("#network").replaceChildren(
     options("Network", "arch", [...new Set(fellows.map((model) => model.arch))]),

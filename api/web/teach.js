@@ -72,7 +72,7 @@ function numbers(recipes, arch, recipe) {
   });
 }
 
-const slug = (text) => text.normalize("NFKD").toLowerCase().replace(/[^a-z0-9_-]+/g, "_").replace(/^[_-]+|_+$/g, "").slice(0, 64);
+const slug = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replace(/[^a-z0-9_-]+/g, "_").replace(/^[_-]+|_+$/g, "").slice(0, 64);
 
 /** A name, from the file's, until somebody gives one. */
 function suggest(form, file) {
