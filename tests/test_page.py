@@ -300,7 +300,7 @@ def test_a_service_that_stops_in_mid_request_and_comes_back(browser, place, tmp_
 
 def finer(page: Page, room: str, **values: int) -> None:
     form = page.locator(f"#{room}-form")
-    if not form.locator("details").get_attribute("open"):
+    if form.locator("details").get_attribute("open") is None:
         form.locator("summary").click()
     for name, value in values.items():
         form.locator(f"[name={name}]").fill(str(value))

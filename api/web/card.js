@@ -41,7 +41,7 @@ export function card(entry, { changed, gone, done }) {
   const update = (job, problem) => {
     if (problem && [404, 410].includes(problem.status)) return gone();
     if (problem) return say(told, problem.message, "error");
-    if (told.dataset.kind === "error" && !job.error) say(told, "");
+    if ((told.dataset.kind === "error" || over(job)) && !job.error) say(told, "");
     chip.textContent = SAID[job.status];
     chip.dataset.status = job.status;
     const { step, total, eta_s: left } = job.progress;
