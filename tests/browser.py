@@ -84,6 +84,7 @@ class Visitor:
     def leave(self, *, expected: tuple[str, ...] = ()) -> None:
         """The end: no complaint but what was `expected`, and no other host was asked for anything."""
         self.context.close()
-        assert [text for text in self.complaints if not any(part in text for part in expected)] == []
+        complaints = [text for text in self.complaints if not any(part in text for part in expected)]
+        assert complaints == [], complaints
         elsewhere = [line for line in self.asked if line.split()[1].split(":")[0] not in ("blob", "data")]
         assert [line for line in elsewhere if not line.split()[1].startswith(self.url)] == []
