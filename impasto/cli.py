@@ -1,4 +1,4 @@
-"""`impasto`: serve, stylize, compare, paint, styles, train, jobs, data."""
+"""`impasto`: serve, stylize, compare, paint, styles, train, evaluate, jobs, data."""
 
 import sys
 from collections.abc import Callable
@@ -178,6 +178,25 @@ def _rows(
     if missing := [f"--{name}" for name in ("arch", "dataset", "style") if name not in changes]:
         raise click.UsageError(f"Missing {', '.join(missing)}; or --table1 for all of the report's models.")
     return [_validated(lambda: recipe(kind=kind, **changes))]
+
+
+@cli.command()
+@click.option("--arch", help="Only this network.")
+@click.option("--dataset", help="Only what was trained on this.")
+@click.option("--style", help="Only this style.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Photographs: a folder or an archive.  [default: coco, as fetched]"
+)
+@click.option(
+    "--style-image", type=click.Path(path_type=Path), help="The style's picture; needed unless its Grams are kept."
+)
+@click.option("--json", "output", type=click.Path(path_type=Path), help="File to write all figures to.")
+def evaluate(data: Path | None, style_image: Path | None, output: Path | None, **names: str | None) -> None:
+    """Measure trained networks on photographs: of COCO the twenty that nothing is trained on, of others all."""
+    from impasto.evaluate import evaluate_models
+    from impasto.train import Sources
+
+    evaluate_models(**names, sources=Sources(_settings(), data, style_image), output=output)
 
 
 @cli.command("keep-style")

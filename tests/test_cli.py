@@ -11,34 +11,8 @@ from safetensors.numpy import load_file
 
 from core.checkpoints import read_card
 from core.recipes import GatysParams, PaintParams, TrainParams
-from core.settings import ROOT, Settings
+from core.settings import ROOT
 from impasto import cli
-
-
-@pytest.fixture
-def impasto(settings: Settings, monkeypatch, capsys):
-    """Run the command as the console does; (exit status, what it printed, what it complained of)."""
-    for name in ("models", "styles", "cache"):
-        monkeypatch.setenv(f"IMPASTO_{name.upper()}", str(getattr(settings, name)))
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["impasto", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stopped:
-            status = int(stopped.code or 0)
-        out = capsys.readouterr()
-        return status, out.out, out.err
-
-    return run
-
-
-@pytest.fixture
-def photo_file(photo, tmp_path: Path) -> Path:
-    path = tmp_path / "photo.png"
-    Image.fromarray(photo).save(path)
-    return path
 
 
 def test_stylize_a_photograph(impasto, photo_file, photo):
