@@ -46,6 +46,7 @@ class Service:
         self.intake = Slots(settings.slots, settings.queue)  # of jobs: large uploads keep no painting waiting
         self.engine = Engine(
             settings.cache_folder,
+            converted=settings.models,
             device=settings.device,
             threads=settings.threads,
             loaded=settings.loaded,
@@ -55,14 +56,16 @@ class Service:
         self.jobs = Jobs(open_store(settings.store))
         self.storage = open_storage(settings.storage)
         self.broker = Broker(settings.broker)
-        self.keeper = Keeper(self.jobs, self.storage, settings)
-        self.keeper.start()
+        self.keeper = Keeper(self.jobs, self.storage, settings) if settings.jobs else None
+        if self.keeper:
+            self.keeper.start()
 
     def close(self) -> None:
         """Let what is being painted end, and forget what waits."""
         self.slots.close()
         self.intake.close()
-        self.keeper.close()
+        if self.keeper:
+            self.keeper.close()
         self.broker.close()
         self.jobs.store.close()
 

@@ -26,7 +26,7 @@ def serve(settings: Settings) -> None:
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
     port = listener.getsockname()[1]
     threading.Thread(target=_announce, args=(app.state, f"{_shown(settings.host)}:{port}"), daemon=True).start()
-    supervisor = None if settings.broker else Supervisor()
+    supervisor = Supervisor() if settings.jobs and not settings.broker else None
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -24,7 +24,13 @@ def stylize(source: Path, output: Path | None, params: PaintParams, settings: Se
     """
     jobs = pairs(source, output, params.style)
     entry = Zoo(settings.models, settings.styles).find(params.arch, params.dataset, params.style)
-    engine = Engine(settings.cache_folder, device=settings.device, threads=settings.threads, vgg16=settings.vgg16)
+    engine = Engine(
+        settings.cache_folder,
+        converted=settings.models,
+        device=settings.device,
+        threads=settings.threads,
+        vgg16=settings.vgg16,
+    )
     painter = engine.painter(entry.path)
     failed = []
     for photo, painting in jobs:
