@@ -97,7 +97,7 @@ paint() { # STYLE DATASET
 part_secret() {
     local said
     if said=$(password='' compose config 2>&1); then fail "no password, and no error"; fi
-    grep -o 'REDIS_PASSWORD has no value.*' <<<"$said" | head -1 | sed 's/^/compose: without it: /'
+    grep -o 'REDIS_PASSWORD has no value.*' <<<"$said" | head -1 | cut -c1-80 | sed 's/^/compose: without it: /'
 }
 
 part_build() {
@@ -147,10 +147,10 @@ part_jobs() {
     local begun one two
     begun=$(now)
     one=$(gatys 10) two=$(training sunset 4)
-    succeeded "$one" 1 300
+    succeeded "$one" 1 900
     curl -sSf "$url/jobs/$one/result" -o "$work/pixels.png"
     say "a Gatys job of 10 evaluations at 128 px: $(since "$begun")"
-    succeeded "$two" 1 300
+    succeeded "$two" 1 900
     say "a training of 4 steps at 64 px beside it: $(since "$begun")"
     begun=$(now)
     say "painted with the style just trained: $(paint sunset custom), after $(since "$begun"), conversion included"
@@ -162,61 +162,61 @@ part_jobs() {
 # A worker: by docker kill (then nobody starts it again but compose) and by a crash (the restart policy does).
 part_kill() {
     local id begun step
-    id=$(gatys 120)
-    until_true 120 beyond "$id" 10
+    id=$(gatys 40)
+    until_true 300 beyond "$id" 5
     begun=$(now)
     docker kill "$(container worker-gatys)" >/dev/null
     compose up -d 2>/dev/null
-    succeeded "$id" 2 300
+    succeeded "$id" 2 900
     say "worker killed in mid-job (docker kill, up -d): done by the second attempt, $(since "$begun") after"
 
-    id=$(gatys 120)
-    until_true 120 beyond "$id" 10
+    id=$(gatys 40)
+    until_true 300 beyond "$id" 5
     begun=$(now)
     compose exec -T worker-gatys sh -c 'kill -9 -1' || true
-    succeeded "$id" 2 300
+    succeeded "$id" 2 900
     say "all of a worker's processes killed from inside, nobody helps: the second attempt, $(since "$begun") after"
 
-    id=$(gatys 200)
-    until_true 120 beyond "$id" 10
+    id=$(gatys 60)
+    until_true 300 beyond "$id" 5
     begun=$(now)
     docker kill "$(container redis)" >/dev/null
     [[ $(paint wave coco) == "451 300" ]]
     [[ $(curl -s -o /dev/null -w '%{http_code}' "$url/jobs/$id") == 503 ]] || fail "no Redis, and no 503"
     sleep 5
     compose up -d 2>/dev/null
-    succeeded "$id" 1 300
+    succeeded "$id" 1 900
     say "Redis killed for 5 s in mid-job: /stylize painted, /jobs said 503; the same attempt went on, $(since "$begun")"
 
     begun=$(now)
     id=$(gatys 3)
-    succeeded "$id" 1 120
+    succeeded "$id" 1 900
     say "and the worker takes the next job from the broker after $(since "$begun")"
 
-    id=$(gatys 120)
-    until_true 120 beyond "$id" 10
+    id=$(gatys 40)
+    until_true 300 beyond "$id" 5
     begun=$(now)
     docker kill "$(container api)" >/dev/null
     compose up -d 2>/dev/null
     until_true 60 curl -sf "$url/readyz"
     say "API killed in mid-job: ready again after $(since "$begun")"
-    succeeded "$id" 1 300
+    succeeded "$id" 1 900
     curl -sSf "$url/jobs/$id/result" -o "$work/kept.png"
     say "the job went on meanwhile: the first attempt"
 }
 
 part_stop() {
     local one two begun step
-    one=$(gatys 200) two=$(training stopped 400)
-    until_true 180 beyond "$one" 10
-    until_true 180 beyond "$two" 2
+    one=$(gatys 60) two=$(training stopped 60)
+    until_true 300 beyond "$one" 5
+    until_true 300 beyond "$two" 2
     begun=$(now)
     compose stop 2>/dev/null
     say "docker-compose stop in the middle of two jobs: $(since "$begun"); exit codes: $(compose ps -q |
         xargs docker inspect -f '{{.Name}} {{.State.ExitCode}}' | tr '\n' ' ')"
     begun=$(now)
     compose start 2>/dev/null
-    succeeded "$one" 2 400
+    succeeded "$one" 2 900
     curl -sSf "$url/jobs/$one/losses" >"$work/losses"
     step=$(compose logs worker-gatys 2>/dev/null | grep -c "job $one is lost" || true)
     [[ $step == 0 ]] || fail "the job was lost, not given back"
@@ -229,7 +229,7 @@ part_scale() {
     compose up -d --scale worker-gatys=3 2>/dev/null
     for id in $(compose ps -q worker-gatys); do until_true 180 is_healthy "$id"; done
     begun=$(now)
-    for _ in 1 2 3 4 5 6 7 8 9; do ids+=("$(gatys 12)"); done
+    for _ in 1 2 3 4 5 6 7 8 9; do ids+=("$(gatys 5)"); done
     for id in "${ids[@]}"; do succeeded "$id" 1 400; done
     compose logs --no-color worker-gatys >"$work/log" 2>/dev/null
     for id in "${ids[@]}"; do
@@ -255,7 +255,7 @@ part_s3() {
     compose -f docker-compose.yml -f docker-compose.s3.yml up -d 2>/dev/null
     until_true 60 curl -sf "$url/readyz"
     id=$(gatys 10)
-    succeeded "$id" 1 300
+    succeeded "$id" 1 900
     curl -sSf "$url/jobs/$id/result" -o "$work/s3.png"
     keys=$(curl -s "http://$gateway:$moto_port/bucket?list-type=2" | grep -o "<Key>impasto/jobs/${id}[^<]*" | wc -l)
     ((keys >= 3)) || fail "the bucket has $keys objects of the job"
@@ -275,17 +275,17 @@ part_single() {
     say "a single container, its port from PORT, is ready after $(since "$begun")"
     [[ $(paint wave coco) == "451 300" ]]
     id=$(gatys 10)
-    succeeded "$id" 1 300
+    succeeded "$id" 1 900
     succeeded "$(training alone 4)" 1 300
     [[ $(paint alone custom) == "451 300" ]]
     say "alone it painted, did a Gatys job and a training, and painted with that"
-    id=$(gatys 200)
-    until_true 120 beyond "$id" 10
+    id=$(gatys 60)
+    until_true 300 beyond "$id" 5
     begun=$(now)
     docker stop impasto-test-single >/dev/null
     say "stopped in mid-job: $(since "$begun"), exit code $(docker inspect -f '{{.State.ExitCode}}' impasto-test-single)"
     docker start impasto-test-single >/dev/null
-    succeeded "$id" 2 300
+    succeeded "$id" 2 900
     say "and the job went on after the start"
     docker rm -fv impasto-test-single >/dev/null
 }
