@@ -1,5 +1,6 @@
 """`impasto serve`: the API, a supervisor of jobs beside it, and where to point a browser."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +36,9 @@ def serve(settings: Settings) -> None:
                 supervisor.tell()  # at once: it saves while open requests are answered
             super().handle_exit(sig, frame)
 
+    # uvicorn raises the signal again at its end, which by default is this process' end at once: in a container that
+    # would take the supervisor along, before it has saved.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         Server(config).run(sockets=[listener])
     finally:
