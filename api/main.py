@@ -39,7 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.stopping = threading.Event()  # set by whoever runs the server: streams without an end then have one
     app.include_router(router)
-    app.include_router(jobs.router)
+    app.include_router(jobs.router if settings.jobs else jobs.none)
     app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, larger={"/jobs": settings.max_upload})
     errors.install(app)
     return app

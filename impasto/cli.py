@@ -1,4 +1,4 @@
-"""`impasto`: serve, stylize, compare, paint, styles, train, evaluate, jobs, data."""
+"""`impasto`: serve, stylize, compare, paint, styles, convert, train, evaluate, jobs, data."""
 
 import sys
 from collections.abc import Callable
@@ -103,6 +103,19 @@ def styles() -> None:
         p = entry.card.params
         weights = f"content {p.content_weight:g}, style {p.style_weight:g}"
         click.echo(f"{arch}/{dataset}/{style}: {p.steps} steps of {p.batch} at {p.size} px, {weights}")
+
+
+@cli.command()
+def convert() -> None:
+    """Convert the models that came with Impasto for the engine, so that no start has to: for images and packages."""
+    from core.checkpoints import Zoo
+    from core.engine import Engine
+
+    models = _settings().models
+    engine = Engine(models, device="cpu")
+    for (arch, dataset, style), entry in Zoo(models).entries().items():
+        engine.painter(entry.path)
+        click.echo(f"{arch}/{dataset}/{style}")
 
 
 @cli.command()
@@ -268,7 +281,8 @@ def _settings(**flags: Any) -> Settings:
     try:
         return Settings(**flags)
     except ValidationError as error:
-        names = ", ".join(f"IMPASTO_{str(e['loc'][0]).upper()} ({e['msg']})" for e in error.errors())
+        wrong = {str(e["loc"][0]).upper().removeprefix("IMPASTO_"): e["msg"] for e in error.errors()}
+        names = ", ".join(f"IMPASTO_{name} ({message})" for name, message in wrong.items())
         raise click.UsageError(f"These settings are wrong: {names}") from error
 
 

@@ -1,3 +1,4 @@
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,6 +173,25 @@ def test_wrong_settings_are_named(impasto, monkeypatch):
     status, _, errors = impasto("styles")
     assert status == 2
     assert "IMPASTO_SLOTS" in errors
+
+
+def test_the_port_may_come_from_a_hosting_platform(impasto, monkeypatch):
+    monkeypatch.setenv("PORT", "8123")
+    assert Settings().port == 8123
+    monkeypatch.setenv("IMPASTO_PORT", "none")
+    status, _, errors = impasto("styles")
+    assert status == 2
+    assert "IMPASTO_PORT (" in errors
+    monkeypatch.setenv("IMPASTO_PORT", "8124")
+    assert Settings().port == 8124
+
+
+def test_models_are_converted_ahead(impasto, models, cache, tmp_path, monkeypatch):
+    shutil.copytree(models, tmp_path / "models")
+    monkeypatch.setenv("IMPASTO_MODELS", str(tmp_path / "models"))
+    status, out, errors = impasto("convert")
+    assert (status, out.split()) == (0, ["aonet/coco/plain", "vgg16/coco/plain"]), errors
+    assert len(list((tmp_path / "models/engine").glob("*/model.xml"))) == 2
 
 
 @pytest.mark.parametrize(
