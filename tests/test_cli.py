@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from core.checkpoints import read_card
 from core.recipes import GatysParams, PaintParams, TrainParams
-from core.settings import ROOT
+from core.settings import ROOT, Settings
 from impasto import cli
 
 
