@@ -8,12 +8,13 @@ SET_UP = @command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Inst
 	$(PYTHON) tools/setup.py
 BIN = .venv/bin
 
-.PHONY: help serve test check bench chaos train clean
+.PHONY: help serve test test-compose check bench chaos train clean
 
 help:
 	@echo "make serve   start the service on this machine"
 	@echo "make train   train a network: ARGS=\"--arch aonet --dataset coco --style wave\""
 	@echo "make test    run the tests"
+	@echo "make test-compose   build the images, run them with docker-compose, and kill what can be killed"
 	@echo "make check   look for mistakes: ruff, mypy"
 	@echo "make bench   measure"
 	@echo "make chaos   the fault tests at full length: what survives what"
@@ -30,6 +31,10 @@ train:
 test:
 	$(SET_UP) test
 	@$(BIN)/pytest $(ARGS)
+
+test-compose:
+	$(SET_UP) test
+	@tests/compose.sh $(ARGS)
 
 check:
 	$(SET_UP) dev

@@ -20,6 +20,8 @@ from core.jobs import Failure, Job, Kind, Progress, Status
 from core.recipes import GatysParams, TrainJobParams
 
 router = APIRouter(tags=["jobs"])
+none = APIRouter(include_in_schema=False)
+"""Instead, where no jobs are taken on."""
 MEDIA = {f".{name}": media for name, media in MEDIA_TYPES.items()}
 
 
@@ -269,3 +271,9 @@ def _file(job: Job, name: str, request: Request) -> Response:
         "Cache-Control": "private, no-cache" if job.over else "no-store",
     }
     return Response(data, media_type=MEDIA.get(suffix, "application/octet-stream"), headers=headers)
+
+
+@none.api_route("/jobs", methods=["GET", "POST"])
+@none.api_route("/jobs/{rest:path}", methods=["GET", "POST", "DELETE"])
+def no_jobs() -> None:
+    raise NotFound("This service takes on no jobs (IMPASTO_JOBS is false), and only paints at once: POST /stylize.")

@@ -38,8 +38,8 @@ def create_app(settings: Settings) -> FastAPI:
         title="Impasto", description=DESCRIPTION, version=version("impasto"), redoc_url=None, lifespan=lifespan
     )
     app.state.stopping = threading.Event()  # set by whoever runs the server: streams without an end then have one
-    for part in (page, choices, routes, jobs):
-        app.include_router(part.router)
+    for part in (page.router, choices.router, routes.router, jobs.router if settings.jobs else jobs.none):
+        app.include_router(part)
     app.mount("/web", page.compressed)
     app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, larger={"/jobs": settings.max_upload})
     app.add_middleware(SafeHeaders)

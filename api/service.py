@@ -15,7 +15,7 @@ from api.slots import Slots
 from api.submit import Submission
 from core.checkpoints import Zoo
 from core.compare import compare
-from core.engine import Engine
+from core.engine import open_engine
 from core.errors import Unavailable
 from core.images import Format, Limits, Picture, decode, encode
 from core.jobs import Job, Jobs
@@ -49,28 +49,24 @@ class Service:
         self.slots = Slots(settings.slots, settings.queue)
         self.gallery = Slots(1, 1000)  # its pictures are small, come in dozens, and keep no painting waiting
         self.intake = Slots(settings.slots, settings.queue)  # of jobs: large uploads keep no painting waiting
-        self.engine = Engine(
-            settings.cache_folder,
-            device=settings.device,
-            threads=settings.threads,
-            loaded=settings.loaded,
-            vgg16=settings.vgg16,
-        )
+        self.engine = open_engine(settings)
         self.examples = Examples(self.engine, settings.cache_folder)
         self.recent = Recent(settings.recent)
         self.state = "loading"
         self.jobs = Jobs(open_store(settings.store))
         self.storage = open_storage(settings.storage)
         self.broker = Broker(settings.broker)
-        self.keeper = Keeper(self.jobs, self.storage, settings)
-        self.keeper.start()
+        self.keeper = Keeper(self.jobs, self.storage, settings) if settings.jobs else None
+        if self.keeper:
+            self.keeper.start()
 
     def close(self) -> None:
         """Let what is being painted end, and forget what waits."""
         self.slots.close()
         self.gallery.close()
         self.intake.close()
-        self.keeper.close()
+        if self.keeper:
+            self.keeper.close()
         self.broker.close()
         self.jobs.store.close()
 

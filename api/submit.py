@@ -22,9 +22,10 @@ from core.images import SUFFIXES, Limits, Picture, decode, encode, resize
 from core.jobs import KINDS, Job, Kind
 from core.kept import find_kept
 from core.names import MIN_SIDE, is_name
-from core.recipes import STYLE_LAYERS, STYLE_SIZE, GatysParams, TrainJobParams, recipe
+from core.recipes import STYLE_LAYERS, STYLE_SIZE, GatysParams, TrainJobParams
 from core.settings import Settings
 from core.storage import Storage
+from core.table1 import recipe
 from core.webhooks import check_url
 from core.weights import loss_network_sha256
 
@@ -114,6 +115,7 @@ class Submission:
             params = recipe(arch, dataset or "custom", name, kind, **given)
         except ValidationError as error:
             raise _located(error) from error
+        self.zoo.warm_start(params)
         self._check_style(named, len(self.files.get("style_image", [])), 1)
         if named:
             self._check_kept(named, params.style_size, STYLE_LAYERS)

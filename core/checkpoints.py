@@ -41,6 +41,8 @@ class Card(BaseModel):
     loss_network: str
     """`bundled`, `imagenet` or the name of a file."""
     loss_network_sha256: str
+    warm_start_sha256: str | None = None
+    """Of the checkpoint that `params.warm_start` names."""
     first_losses: dict[str, float]
     last_losses: dict[str, float]
     """Means over the first and last steps of the main stage."""
@@ -167,6 +169,21 @@ class Zoo:
         if (arch, dataset, style) not in entries:
             raise unknown("model", f"{arch}/{dataset}/{style}", ("/".join(key) for key in entries))
         return entries[(arch, dataset, style)]
+
+    def warm_start(self, params: TrainParams) -> Path | None:
+        """The checkpoint that a training starts from, if it names one.
+
+        Raises NotFound, as `find` does, and BadParameter for a network that enlarges otherwise.
+        """
+        if params.warm_start is None:
+            return None
+        entry = self.find(*params.warm_start.split("/"))
+        if entry.card.params.upsample != params.upsample:
+            raise BadParameter(
+                f"{params.warm_start} was trained with upsample={entry.card.params.upsample}, not {params.upsample}: "
+                "its weights do not fit."
+            )
+        return entry.path
 
     def select(
         self, arch: str | None = None, dataset: str | None = None, style: str | None = None

@@ -27,6 +27,7 @@ from core.errors import NotFound, Unavailable
 from core.files import replacing_folder
 from core.images import Bytes
 from core.names import Device, padding
+from core.settings import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,12 +40,23 @@ _KEEP_PIXELS = 2_000_000  # a larger picture's working memory, about 350 bytes a
 
 
 class Engine:
-    """Painters by checkpoint file: each made when first asked for, the `loaded` last used kept."""
+    """Painters by checkpoint file: each made when first asked for, the `loaded` last used kept.
+
+    Converted forms are taken from the folder `converted`, which is only read, and else from `cache`.
+    """
 
     def __init__(
-        self, cache: Path, *, device: Device = "auto", threads: int = 0, loaded: int = 4, vgg16: str = "bundled"
+        self,
+        cache: Path,
+        *,
+        converted: Path | None = None,
+        device: Device = "auto",
+        threads: int = 0,
+        loaded: int = 4,
+        vgg16: str = "bundled",
     ) -> None:
-        self.cache, self.threads, self.loaded, self.vgg16 = cache, threads, loaded, vgg16
+        self.cache, self.converted = cache, converted or cache
+        self.threads, self.loaded, self.vgg16 = threads, loaded, vgg16
         self.device = find_device(device)
         self._painters: OrderedDict[str, Painter] = OrderedDict()
         self._lock = threading.Lock()
@@ -88,17 +100,32 @@ class Engine:
         try:
             return OpenVinoPainter(self._converted(path), stride, self.threads)
         except RuntimeError:  # a damaged file in the cache: once more without it
-            shutil.rmtree(self._converted(path).parent)
+            shutil.rmtree(self._converted(path).parent, ignore_errors=True)
             return OpenVinoPainter(self._converted(path), stride, self.threads)
 
     def _converted(self, path: Path) -> Path:
         """OpenVINO's form of the checkpoint: converted now, or kept under the hash of all that it depends on."""
         parts = (path.read_bytes(), self.vgg16.encode(), version("openvino").encode(), str(_FORM).encode())
-        folder = self.cache / "engine" / sha256(b"\0".join(parts)).hexdigest()[:24]
-        if not folder.exists():
+        name = sha256(b"\0".join(parts)).hexdigest()[:24]
+        for kept in (self.converted, self.cache):
+            if (folder := kept / "engine" / name).exists():
+                break
+        else:
             with replacing_folder(folder) as temporary:
                 convert(checkpoints.load(path, self.vgg16), temporary / "model.xml")
         return folder / "model.xml"
+
+
+def open_engine(settings: Settings) -> Engine:
+    """The engine of these settings; forms that came with the models are taken from beside them."""
+    return Engine(
+        settings.cache_folder,
+        converted=settings.models,
+        device=settings.device,
+        threads=settings.threads,
+        loaded=settings.loaded,
+        vgg16=settings.vgg16,
+    )
 
 
 class OpenVinoPainter:

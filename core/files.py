@@ -36,6 +36,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in filter(Path.is_file, temporary.rglob("*")):
             _sync(file)
+        temporary.chmod(0o755)  # others may read it: an image is built by root and run by nobody
         try:
             temporary.rename(path)
         except OSError:

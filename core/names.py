@@ -13,6 +13,8 @@ from pydantic import AfterValidator, StringConstraints
 from core.errors import BadParameter, NotFound
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+MODEL = r"^[a-z0-9]+(/[a-z0-9][a-z0-9_-]{0,63}){2}$"
+"""A model's whole name: ARCH/DATASET/STYLE."""
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 Arch = Literal["aonet", "vgg16"]

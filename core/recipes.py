@@ -1,11 +1,11 @@
-"""Every parameter of painting and of training, its default and its bounds, once. The report's recipes and our own."""
+"""Every parameter of painting and of training, its default and its bounds, once."""
 
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from core.images import Format
-from core.names import MIN_SIDE, Arch, Layer, Name, Upsample
+from core.names import MIN_SIDE, MODEL, Arch, Layer, Name, Upsample
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 """Algorithm 2's style layers."""
@@ -64,6 +64,11 @@ class TrainParams(BaseModel):
         "variance of the photograph's features, so that all start near 1",
     )
     warmup: tuple[Stage, ...] = Field((), description="short stages before the main one")
+    warm_start: str | None = Field(
+        None,
+        pattern=MODEL,
+        description="a trained network of the same kind, as ARCH/DATASET/STYLE, whose weights training starts from",
+    )
 
     augment: bool = Field(False, description="random crops and flips instead of centre crops, for small sets")
     seed: int = Field(0, ge=0, lt=2**32, description="of the weights, the order of the photographs and the crops")
@@ -76,61 +81,11 @@ class TrainParams(BaseModel):
             raise ValueError("style_from is where the style weight starts from: style_weight must not be 0 then")
         return self
 
-
-TABLE_1: dict[tuple[str, str], dict[str, Any]] = {
-    ("aonet", "coco"): {"size": 256, "content_weight": 17, "style_weight": 50, "content_layers": ("relu2_2",)},
-    ("aonet", "tinyimagenet"): {"size": 256, "content_weight": 17, "style_weight": 50, "content_layers": ("relu1_2",)},
-    ("vgg16", "coco"): {"size": 256, "content_weight": 17, "style_weight": 50, "content_layers": ("relu2_2",)},
-    ("vgg16", "tinyimagenet"): {"size": 256, "content_weight": 1, "style_weight": 5, "content_layers": ("relu1_2",)},
-}
-"""The report's Table 1, by network and dataset; batch 4, Adam at 1e-3 and one epoch are `TrainParams`' defaults."""
-
-OURS: dict[str, Any] = {
-    "normalise": True,
-    "content_weight": 1,
-    "style_from": 1,
-    "style_weight": 10,
-    "tv_weight": 0.1,
-    "content_layers": ("relu2_2", "relu3_3"),
-    "steps": 600,
-    "lr_fall": 0.5,
-    "output_lr": 64,
-    "clip": 1,
-    "augment": True,
-    "warmup": (
-        Stage(steps=400, size=96, batch=4, lr=2e-3),
-        Stage(steps=200, size=128, batch=2, lr=1e-3, style_weight=0.5),
-    ),
-}
-"""What our own checkpoints are trained with. Table 1's weights are the original VGG16's; under the bundled loss network
-they leave the photograph tinted, not painted."""
-
-OURS_BY_ARCH: dict[str, dict[str, Any]] = {
-    "vgg16": {
-        "style_weight": 6,
-        "warmup": (
-            Stage(steps=600, size=96, batch=4, lr=3e-3),
-            Stage(steps=300, size=128, batch=4, lr=1e-3, style_weight=0.5),
-        ),
-    }
-}
-"""Where a network needs other numbers: VGG16Net sees the photograph through an eighth of its size, and learns to give
-it back more slowly."""
-
-
-def recipe(
-    arch: str, dataset: str, style: str, kind: Literal["report", "ours"] = "report", **changes: Any
-) -> TrainParams:
-    """Table 1's parameters (`report`) or our own (`ours`) for one model, with `changes` over them.
-
-    Another dataset than the report's two takes the row of `coco`. Raises pydantic's ValidationError.
-    """
-    row = TABLE_1.get((arch, dataset), TABLE_1.get((arch, "coco"), {}))
-    if (dataset, style) == ("tinyimagenet", "rain_princess") and arch == "vgg16":
-        row = row | {"size": 224}
-    if kind == "ours":
-        row = row | OURS | OURS_BY_ARCH.get(arch, {})
-    return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))
+    @model_validator(mode="after")
+    def _same_network(self) -> Self:
+        if self.warm_start and not self.warm_start.startswith(f"{self.arch}/"):
+            raise ValueError(f"warm_start is {self.warm_start}: its weights do not fit {self.arch}")
+        return self
 
 
 class TrainJobParams(TrainParams):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.images import DEFAULT_LIMITS
@@ -15,10 +15,18 @@ ROOT = Path(__file__).parent.parent
 class Settings(BaseSettings):
     """`Settings()` reads IMPASTO_<NAME> from the environment; core never does so by itself."""
 
-    model_config = SettingsConfigDict(env_prefix="IMPASTO_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="IMPASTO_", extra="ignore", frozen=True, validate_by_name=True, validate_by_alias=True
+    )
 
     host: str = Field("127.0.0.1", description="address that the service listens on")
-    port: int = Field(8000, ge=0, le=65535, description="port that the service listens on")
+    port: int = Field(
+        8000,
+        ge=0,
+        le=65535,
+        validation_alias=AliasChoices("IMPASTO_PORT", "PORT"),
+        description="port that the service listens on; PORT is read, too, as hosting platforms set it",
+    )
 
     models: Path = Field(ROOT / "models", description="the models that came with Impasto")
     styles: Path = Field(Path("data/styles"), description="the models trained here")
@@ -41,6 +49,7 @@ class Settings(BaseSettings):
     slots: int = Field(2, ge=1, description="pictures worked on at once")
     queue: int = Field(16, ge=0, description="pictures that may wait for a slot")
 
+    jobs: bool = Field(True, description="take on jobs; without them nothing is kept, and only /stylize paints")
     store: str = Field("data/jobs.sqlite", description="the records of jobs: a file of SQLite, or redis://…")
     storage: str = Field("data/jobs", description="what jobs were sent and made: a folder, or s3://bucket/prefix")
     broker: str = Field("", description="redis://… hands jobs to Celery workers; without it they run beside the API")

@@ -1,4 +1,4 @@
-"""`impasto`: serve, stylize, compare, paint, styles, train, jobs, data."""
+"""`impasto`: serve, stylize, compare, paint, styles, convert, train, evaluate, jobs, data."""
 
 import sys
 from collections.abc import Callable
@@ -106,6 +106,19 @@ def styles() -> None:
 
 
 @cli.command()
+def convert() -> None:
+    """Convert the models that came with Impasto for the engine, so that no start has to: for images and packages."""
+    from core.checkpoints import Zoo
+    from core.engine import Engine
+
+    models = _settings().models
+    engine = Engine(models, device="cpu")
+    for (arch, dataset, style), entry in Zoo(models).entries().items():
+        engine.painter(entry.path)
+        click.echo(f"{arch}/{dataset}/{style}")
+
+
+@cli.command()
 @options(TrainParams, only=TRAIN_OPTIONS, defaults=False)
 @click.option(
     "--recipe",
@@ -125,21 +138,78 @@ def styles() -> None:
     "--run", "folder", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/ARCH-DATASET-STYLE]"
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of models that the checkpoint goes to.")
+@click.option("--table1", is_flag=True, help="All of Table 1's models, or those of --arch, --dataset and --style.")
+@click.option(
+    "--trial", is_flag=True, help="100 steps at each of five style weights, on one sheet in the run's folder."
+)
+@click.option(
+    "--again",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A checkpoint: train it again, from the parameters of its card.",
+)
 def train(
     kind: Literal["report", "ours"],
     data: Path | None,
     style_image: Path | None,
     folder: Path | None,
     out: Path | None,
+    table1: bool,
+    trial: bool,
+    again: Path | None,
     **flags: Any,
 ) -> None:
     """Train a network to paint a style. Stops cleanly on Ctrl-C; the same command then goes on."""
-    from core.recipes import recipe
-    from impasto.train import train as run
+    from impasto import train as training
+    from impasto.trial import trial as run_trial
 
-    params = _validated(lambda: recipe(kind=kind, **given(flags)))
-    if not run(params, data, style_image, folder, out, _settings()):
+    settings = _settings()
+    rows = _rows(kind, table1, again, given(flags))
+    if table1 and (data or style_image or trial):
+        raise click.UsageError("--table1 has its own --data and --style-image, by their names, and is no --trial.")
+    tasks = [training.task(params, folder, out or settings.styles, many=table1, trial=trial) for params in rows]
+    if table1:
+        tasks = training.untrained(tasks)
+    sources = training.Sources(settings, data, style_image)
+    if not (run_trial(tasks[0], sources) if trial else training.train(tasks, sources)):
+        click.echo("Stopped; the same command goes on from here.")
         sys.exit(130)
+
+
+def _rows(
+    kind: Literal["report", "ours"], table1: bool, again: Path | None, changes: dict[str, Any]
+) -> list[TrainParams]:
+    """What is to be trained: Table 1, what a card says, or one model."""
+    from core.checkpoints import read_card
+    from core.table1 import recipe, twenty
+
+    if again:
+        if changes or table1:
+            raise click.UsageError("--again takes every parameter from the card: leave the others out.")
+        return [read_card(again).params]
+    if table1:
+        return _validated(lambda: twenty(kind, **changes))
+    if missing := [f"--{name}" for name in ("arch", "dataset", "style") if name not in changes]:
+        raise click.UsageError(f"Missing {', '.join(missing)}; or --table1 for all of the report's models.")
+    return [_validated(lambda: recipe(kind=kind, **changes))]
+
+
+@cli.command()
+@click.option("--arch", help="Only this network.")
+@click.option("--dataset", help="Only what was trained on this.")
+@click.option("--style", help="Only this style.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Photographs: a folder or an archive.  [default: coco, as fetched]"
+)
+@click.option(
+    "--style-image", type=click.Path(path_type=Path), help="The style's picture; needed unless its Grams are kept."
+)
+@click.option("--json", "output", type=click.Path(path_type=Path), help="File to write all figures to.")
+def evaluate(data: Path | None, style_image: Path | None, output: Path | None, **names: str | None) -> None:
+    """Measure trained networks on photographs: of COCO the twenty that nothing is trained on, of others all."""
+    from impasto.evaluate import evaluate_models
+    from impasto.train import Sources
+
+    evaluate_models(**names, sources=Sources(_settings(), data, style_image), output=output)
 
 
 @cli.command("keep-style")
@@ -211,7 +281,8 @@ def _settings(**flags: Any) -> Settings:
     try:
         return Settings(**flags)
     except ValidationError as error:
-        names = ", ".join(f"IMPASTO_{str(e['loc'][0]).upper()} ({e['msg']})" for e in error.errors())
+        wrong = {str(e["loc"][0]).upper().removeprefix("IMPASTO_"): e["msg"] for e in error.errors()}
+        names = ", ".join(f"IMPASTO_{name} ({message})" for name, message in wrong.items())
         raise click.UsageError(f"These settings are wrong: {names}") from error
 
 

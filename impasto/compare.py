@@ -4,7 +4,7 @@ from pathlib import Path
 
 from core.checkpoints import Zoo
 from core.compare import compare as make_sheet
-from core.engine import Engine
+from core.engine import open_engine
 from core.files import write_bytes
 from core.images import Limits, decode, encode
 from core.recipes import CompareParams
@@ -17,5 +17,5 @@ def compare(photograph: Path, output: Path, params: CompareParams, settings: Set
     format = format_of(output)
     models = Zoo(settings.models, settings.styles).select(params.arch, params.dataset, params.style)
     picture = decode(photograph.read_bytes(), Limits(settings.max_bytes, settings.max_pixels))
-    engine = Engine(settings.cache_folder, device=settings.device, threads=settings.threads, vgg16=settings.vgg16)
+    engine = open_engine(settings)
     write_bytes(output, encode(make_sheet(models, engine, picture, params), format))

@@ -18,7 +18,7 @@ def options(model: type[BaseModel], *, only: Iterable[str] | None = None, defaul
     """A decorator: an option for each field of `model`, or for `only` those.
 
     An option that is not given is not passed to the model, which then takes its own default; without `defaults` the
-    help shows none, for commands whose defaults come from a table.
+    help shows none and no option is required, for commands whose defaults come from a table.
     """
     names = list(only or model.model_fields)
 
@@ -47,7 +47,7 @@ def in_words(error: ValidationError) -> BadParameter:
 def _option(name: str, field: FieldInfo, defaults: bool) -> Callable[[F], F]:
     flag = "--" + name.replace("_", "-")
     default = field.get_default(call_default_factory=True)
-    required = default is PydanticUndefined
+    required = defaults and default is PydanticUndefined
     kind, many = _kind(field.annotation)
     text = field.description or ""
     if defaults and (shown := _shown(default)):

@@ -1,5 +1,6 @@
 """`impasto serve`: the API, a supervisor of jobs beside it, and where to point a browser."""
 
+import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ def serve(settings: Settings) -> None:
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
     port = listener.getsockname()[1]
     threading.Thread(target=_announce, args=(app.state, f"{_shown(settings.host)}:{port}"), daemon=True).start()
-    supervisor = None if settings.broker else Supervisor()
+    supervisor = Supervisor() if settings.jobs and not settings.broker else None
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -35,6 +36,9 @@ def serve(settings: Settings) -> None:
                 supervisor.tell()  # at once: it saves while open requests are answered
             super().handle_exit(sig, frame)
 
+    # uvicorn raises the signal again at its end, which by default is this process' end at once: in a container that
+    # would take the supervisor along, before it has saved.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         Server(config).run(sockets=[listener])
     finally:

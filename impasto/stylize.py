@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from core.checkpoints import Zoo
-from core.engine import Engine, Painter
+from core.engine import Painter, open_engine
 from core.errors import BadParameter, BadPicture, ImpastoError
 from core.files import write_bytes
 from core.images import SUFFIXES, Format, Limits, decode, encode
@@ -24,7 +24,7 @@ def stylize(source: Path, output: Path | None, params: PaintParams, settings: Se
     """
     jobs = pairs(source, output, params.style)
     entry = Zoo(settings.models, settings.styles).find(params.arch, params.dataset, params.style)
-    engine = Engine(settings.cache_folder, device=settings.device, threads=settings.threads, vgg16=settings.vgg16)
+    engine = open_engine(settings)
     painter = engine.painter(entry.path)
     failed = []
     for photo, painting in jobs:

@@ -3,13 +3,14 @@
 import shutil
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 from tqdm import tqdm
 
-from core.checkpoints import place, save
+from core.checkpoints import Card, Zoo, place, read_card, save
 from core.datasets import find_dataset
 from core.engine import find_device
 from core.errors import BadParameter, NotFound
@@ -17,6 +18,7 @@ from core.files import file_sha256
 from core.images import Limits, decode
 from core.kept import KEPT_LAYERS
 from core.names import is_name
+from core.nets import Net
 from core.recipes import STYLE_LAYERS, STYLE_SIZE, TrainParams
 from core.settings import Settings
 from core.styles import StyleTargets, load_targets, save_targets, style_targets
@@ -27,46 +29,108 @@ from worker.plots import plot_losses
 from worker.training import train as run_training
 
 
-def train(
-    params: TrainParams,
-    data: Path | None,
-    style_image: Path | None,
-    folder: Path | None,
-    out: Path | None,
-    settings: Settings,
-) -> bool:
-    """Train, or go on training; True when the checkpoint is in place, False when Ctrl-C or SIGTERM came before.
+@dataclass(frozen=True)
+class Task:
+    """One network to train, where its run is kept, and the folder of models that it goes to."""
 
-    Raises NotFound where the photographs or the style cannot be found, and what training raises.
+    params: TrainParams
+    run: Path
+    out: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.params.arch}-{self.params.dataset}-{self.params.style}"
+
+
+def task(params: TrainParams, folder: Path | None, out: Path, *, many: bool = False, trial: bool = False) -> Task:
+    """The training of `params`; `folder` is its own, or of `many` the one that theirs are in. Unless told: runs/."""
+    name = f"{params.arch}-{params.dataset}-{params.style}" + ("-trial" if trial else "")
+    return Task(params, folder if folder and not many else (folder or Path("runs")) / name, out)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What trainings read: photographs and a style's picture, or both by their names where these are None."""
+
+    settings: Settings
+    data: Path | None = None
+    style_image: Path | None = None
+
+    def photographs(self, params: TrainParams) -> list[Path]:
+        source = self.data or find_dataset(self.settings.datasets, params.dataset)
+        return open_dataset(source, self.settings.cache_folder / "datasets", click.echo)
+
+    def style(self, params: TrainParams, vgg: VGG16) -> StyleTargets:
+        if self.style_image is None:
+            kept = self.settings.models / "styles"
+            return load_targets(kept, params.style, params.style_size, STYLE_LAYERS, vgg)
+        return _targets(self.style_image, params.style_size, STYLE_LAYERS, vgg)
+
+
+def train(tasks: list[Task], sources: Sources) -> bool:
+    """Train one network after another, or go on; True when all are in place, False when Ctrl-C or SIGTERM came before.
+
+    Raises NotFound where photographs, a style or a warm start cannot be found, and what training raises.
     """
-    name = f"{params.arch}-{params.dataset}-{params.style}"
-    folder = folder or Path("runs") / name
-    vgg = load_vgg16(settings.vgg16)
-    style = _style(params, style_image, vgg, settings)
-    photographs = open_dataset(
-        data or find_dataset(settings.datasets, params.dataset), settings.cache_folder / "datasets", click.echo
-    )
-    device = find_device(settings.device)
-    click.echo(f"{name}: {len(photographs)} photographs, on {device}; state, losses and previews in {folder}")
+    stop = stop_on_signals()
+    vgg = load_vgg16(sources.settings.vgg16)
+    for task in tasks:
+        trained = run_task(task, sources, vgg, stop.is_set)
+        if trained is None:
+            return False
+        path = place(task.out, task.params)
+        save(path, *trained)
+        shutil.copyfile(task.run / "losses.csv", path.with_suffix(".csv"))
+        plot_losses(task.run, path.with_suffix(".png"), task.name)
+        click.echo(
+            f"{path}, with its losses beside it. Paint with it: impasto stylize photo.jpg --arch {task.params.arch} "
+            f"--dataset {task.params.dataset} --style {task.params.style}"
+        )
+    return True
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that Ctrl-C and SIGTERM set."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def run_task(task: Task, sources: Sources, vgg: VGG16, should_stop: Callable[[], bool]) -> tuple[Net, Card] | None:
+    """The trained network and its card, or None when it was stopped."""
+    settings = sources.settings
+    warm = Zoo(settings.models, settings.styles, task.out).warm_start(task.params)
+    style = sources.style(task.params, vgg)
+    photographs = sources.photographs(task.params)
+    device = find_device(settings.device)
+    click.echo(f"{task.name}: {len(photographs)} photographs, on {device}; state, losses and previews in {task.run}")
     with _Bar() as bar:
-        trained = run_training(
-            params, photographs, style, vgg, folder, device=device, should_stop=stop.is_set, on_step=bar.show
+        return run_training(
+            task.params,
+            photographs,
+            style,
+            vgg,
+            task.run,
+            warm=warm,
+            device=device,
+            should_stop=should_stop,
+            on_step=bar.show,
         )
-    if trained is None:
-        click.echo("Stopped; the same command goes on from here.")
-        return False
-    path = place(out or settings.styles, params)
-    save(path, *trained)
-    shutil.copyfile(folder / "losses.csv", path.with_suffix(".csv"))
-    plot_losses(folder, path.with_suffix(".png"), name)
-    click.echo(
-        f"{path}, with its losses beside it. Paint with it: impasto stylize photo.jpg --arch {params.arch} "
-        f"--dataset {params.dataset} --style {params.style}"
-    )
-    return True
+
+
+def untrained(tasks: list[Task]) -> list[Task]:
+    """Those of `tasks` that no checkpoint of the same parameters is in place for; the others are named."""
+    left = []
+    for task in tasks:
+        path = place(task.out, task.params)
+        # Without steps one epoch is meant, as many as the photographs make.
+        params = read_card(path).params if path.exists() else None
+        if params and params == task.params.model_copy(update={"steps": task.params.steps or params.steps}):
+            click.echo(f"{path} is there.")
+        else:
+            left.append(task)
+    return left
 
 
 def keep_style(name: str, image: Path, out: Path | None, settings: Settings) -> None:
@@ -77,12 +141,6 @@ def keep_style(name: str, image: Path, out: Path | None, settings: Settings) -> 
     path = (out or settings.models) / "styles" / f"{name}.safetensors"
     save_targets(path, _targets(image, STYLE_SIZE, KEPT_LAYERS, vgg), vgg)
     click.echo(str(path))
-
-
-def _style(params: TrainParams, image: Path | None, vgg: VGG16, settings: Settings) -> StyleTargets:
-    if image is None:
-        return load_targets(settings.models / "styles", params.style, params.style_size, STYLE_LAYERS, vgg)
-    return _targets(image, params.style_size, STYLE_LAYERS, vgg)
 
 
 def _targets(image: Path, size: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from core.checkpoints import Card, place, save
 from core.nets import build
 from core.recipes import TrainParams
 from core.settings import Settings
 from core.vgg import VGG16, load_vgg16
+from impasto import cli
 from tests.servers import RedisServer
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -109,3 +112,29 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="the fault tests at full length: `make chaos`")
+
+
+@pytest.fixture
+def impasto(settings: Settings, monkeypatch, capsys):
+    """Run the command as the console does; (exit status, what it printed, what it complained of)."""
+    for name in ("models", "styles", "cache"):
+        monkeypatch.setenv(f"IMPASTO_{name.upper()}", str(getattr(settings, name)))
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["impasto", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stopped:
+            status = int(stopped.code or 0)
+        out = capsys.readouterr()
+        return status, out.out, out.err
+
+    return run
+
+
+@pytest.fixture
+def photo_file(photo, tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(photo).save(path)
+    return path

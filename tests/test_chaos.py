@@ -375,6 +375,21 @@ def test_a_killed_service_goes_on_with_its_jobs(settings, photo, tmp_path):
     crowd.close()
 
 
+@pytest.mark.slow
+def test_a_service_that_is_told_to_stop_ends_after_its_supervisor(settings, photo, tmp_path):
+    """What a container needs, which ends with its first process."""
+    crowd = Crowd(settings, photo, tmp_path)
+    service = Service(crowd.settings, tmp_path / "log")
+    crowd.submit(1, num_iterations=LONG)
+    (id,) = crowd.sent
+    wait_for(lambda: crowd.jobs.get(id).progress.step > 1)
+    service.terminate()
+    stopped = crowd.jobs.get(id)
+    assert (service.process.returncode, stopped.status, stopped.lost) == (0, "queued", 0)
+    assert "state" in stopped.files
+    crowd.close()
+
+
 def test_torch_is_not_in_celerys_parent(redis_server, settings):
     code = "import sys, worker.tasks; assert 'torch' not in sys.modules, 'torch'"
     env = environment(settings.model_copy(update={"broker": redis_server.url}))

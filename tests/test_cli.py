@@ -1,3 +1,4 @@
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,36 +8,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
+from safetensors.numpy import load_file
 
+from core.checkpoints import read_card
 from core.recipes import GatysParams, PaintParams, TrainParams
 from core.settings import ROOT, Settings
 from impasto import cli
-
-
-@pytest.fixture
-def impasto(settings: Settings, monkeypatch, capsys):
-    """Run the command as the console does; (exit status, what it printed, what it complained of)."""
-    for name in ("models", "styles", "cache"):
-        monkeypatch.setenv(f"IMPASTO_{name.upper()}", str(getattr(settings, name)))
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["impasto", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stopped:
-            status = int(stopped.code or 0)
-        out = capsys.readouterr()
-        return status, out.out, out.err
-
-    return run
-
-
-@pytest.fixture
-def photo_file(photo, tmp_path: Path) -> Path:
-    path = tmp_path / "photo.png"
-    Image.fromarray(photo).save(path)
-    return path
 
 
 def test_stylize_a_photograph(impasto, photo_file, photo):
@@ -198,6 +175,25 @@ def test_wrong_settings_are_named(impasto, monkeypatch):
     assert "IMPASTO_SLOTS" in errors
 
 
+def test_the_port_may_come_from_a_hosting_platform(impasto, monkeypatch):
+    monkeypatch.setenv("PORT", "8123")
+    assert Settings().port == 8123
+    monkeypatch.setenv("IMPASTO_PORT", "none")
+    status, _, errors = impasto("styles")
+    assert status == 2
+    assert "IMPASTO_PORT (" in errors
+    monkeypatch.setenv("IMPASTO_PORT", "8124")
+    assert Settings().port == 8124
+
+
+def test_models_are_converted_ahead(impasto, models, cache, tmp_path, monkeypatch):
+    shutil.copytree(models, tmp_path / "models")
+    monkeypatch.setenv("IMPASTO_MODELS", str(tmp_path / "models"))
+    status, out, errors = impasto("convert")
+    assert (status, out.split()) == (0, ["aonet/coco/plain", "vgg16/coco/plain"]), errors
+    assert len(list((tmp_path / "models/engine").glob("*/model.xml"))) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -220,6 +216,72 @@ def test_train_says_what_is_wrong(impasto, tmp_path, monkeypatch, arguments, say
     assert status == 2, errors
     assert says in errors
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def datasets(photo, tmp_path, monkeypatch):
+    """The report's names for two pictures, and the real models, whose styles have names."""
+    for name in ("coco", "tinyimagenet"):
+        folder = tmp_path / "datasets" / name
+        folder.mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(np.roll(photo, number, 0)).save(folder / f"{number}.png")
+    monkeypatch.setenv("IMPASTO_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.setenv("IMPASTO_MODELS", str(ROOT / "models"))
+    monkeypatch.chdir(tmp_path)
+
+
+SMALL = ("--size", 64, "--batch", 1, "--steps", 1)
+
+
+def test_train_table_1_passes_over_what_is_there(impasto, datasets, tmp_path):
+    rows = ("train", "--table1", "--recipe", "ours", "--arch", "aonet", "--style", "udnie", *SMALL, "--out", "zoo")
+    status, out, errors = impasto(*rows)
+    assert status == 0, errors
+    trained = [tmp_path / "zoo/aonet" / dataset / "udnie.safetensors" for dataset in ("coco", "tinyimagenet")]
+    assert [read_card(path).params.warm_start for path in trained] == ["aonet/coco/wave"] * 2
+    trained[1].unlink()
+    written = trained[0].stat().st_mtime_ns
+    status, out, errors = impasto(*rows)
+    assert status == 0, errors
+    assert "zoo/aonet/coco/udnie.safetensors is there" in out
+    assert trained[0].stat().st_mtime_ns == written and trained[1].exists()
+
+
+def test_train_again_from_a_card_gives_the_same_network(impasto, datasets, tmp_path):
+    model = ("train", "--arch", "aonet", "--dataset", "coco", "--style", "udnie", *SMALL)
+    assert impasto(*model, "--out", "first")[0] == 0
+    card = "first/aonet/coco/udnie.safetensors"
+    status, _, errors = impasto("train", "--again", card, "--out", "second", "--run", "runs/again")
+    assert status == 0, errors
+    first, second = (load_file(tmp_path / out / "aonet/coco/udnie.safetensors") for out in ("first", "second"))
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_a_trial_lays_five_weights_side_by_side(impasto, datasets, tmp_path, monkeypatch):
+    monkeypatch.setattr("impasto.trial.STEPS", 1)
+    model = ("--arch", "aonet", "--dataset", "coco", "--style", "udnie", "--warm-start", "aonet/coco/wave")
+    status, _, errors = impasto("train", "--trial", "--recipe", "ours", *model, *SMALL)
+    assert status == 0, errors
+    with Image.open("runs/aonet-coco-udnie-trial/trial.png") as image:
+        assert image.width > 3 * 512 and image.height > 2 * 512
+    weights = {path.name for path in Path("runs/aonet-coco-udnie-trial").glob("style-*")}
+    assert weights == {"style-2.5", "style-5", "style-10", "style-20", "style-40"}
+    assert not Path("data/styles").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--arch", "aonet"], "Missing --dataset, --style"),
+        (["--table1", "--data", "."], "--table1 has its own"),
+        (["--again", str(ROOT / "models/aonet/coco/wave.safetensors"), "--lr", "1"], "takes every parameter"),
+    ],
+)
+def test_train_says_which_options_do_not_go_together(impasto, arguments, says):
+    status, _, errors = impasto("train", *arguments)
+    assert status == 2
+    assert says in errors
 
 
 def test_a_taken_port_says_what_to_do(impasto):

@@ -173,6 +173,18 @@ def test_a_second_start_needs_no_torch_and_telemetry_stays_off(engine, models, c
     assert out.split() == ["False", "None"]
 
 
+def test_a_form_that_came_with_the_models_is_only_read(models, photo, tmp_path, monkeypatch):
+    path = models / "aonet/coco/plain.safetensors"
+    came = tmp_path / "came"
+    painting = Engine(came, device="cpu").painter(path)(photo)
+    (folder,) = (came / "engine").iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o755  # root makes it in an image, and somebody else reads it
+    monkeypatch.setattr(module, "convert", lambda *_: pytest.fail("converted again"))
+    cache = tmp_path / "cache"
+    np.testing.assert_array_equal(Engine(cache, converted=came, device="cpu").painter(path)(photo), painting)
+    assert not cache.exists()
+
+
 @pytest.mark.gpu
 def test_cuda_paints_what_the_processor_paints(engine, models, cache, photo):
     if not torch.cuda.is_available():

@@ -55,6 +55,18 @@ def png(photo: np.ndarray) -> bytes:
     return encode(Picture(photo), "png")
 
 
+def test_a_service_that_takes_on_no_jobs(settings, png):
+    with TestClient(create_app(settings.model_copy(update={"jobs": False}))) as client:
+        for answer in (
+            client.post("/jobs", data={"kind": "gatys"}, files={"image": png}),
+            client.get("/jobs/x/result"),
+        ):
+            assert answer.status_code == 404
+            assert "IMPASTO_JOBS" in answer.json()["detail"]
+        assert client.get("/styles").status_code == 200
+        assert not any(path.startswith("/jobs") for path in client.get("/openapi.json").json()["paths"])
+
+
 def jobs_of(client: TestClient):
     return client.app.state.service.jobs
 

@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
-from core.errors import BadParameter
-from core.recipes import STYLE_LAYERS, TABLE_1, Stage, TrainParams, recipe
+from core.checkpoints import Zoo, load
+from core.errors import BadParameter, NotFound
+from core.files import file_sha256
+from core.names import STYLES
+from core.recipes import STYLE_LAYERS, Stage, TrainParams
 from core.settings import ROOT
 from core.styles import StyleTargets, style_targets
+from core.table1 import TABLE_1, recipe, twenty
 from worker import training
 from worker.log import read_log
 from worker.objective import Objective, reproduction
@@ -207,6 +212,42 @@ def test_table_1():
     assert recipe("vgg16", "tinyimagenet", "udnie").size == 256
     assert recipe("vgg16", "coco", "rain_princess").size == 256
     assert recipe("aonet", "mine", "own", size=128).size == 128
+
+
+def test_the_twenty_models():
+    rows = twenty()
+    assert len({(row.arch, row.dataset, row.style) for row in rows}) == len(rows) == 20
+    assert all(row == recipe(row.arch, row.dataset, row.style) for row in rows)
+    ours = twenty("ours")
+    assert [row.warm_start for row in ours if (row.dataset, row.style) == ("coco", "wave")] == [None, None]
+    trained = set()
+    for row in ours:  # each starts from one that was trained before it
+        assert row.warm_start is None or row.warm_start in trained
+        assert bool(row.warmup) != bool(row.warm_start)
+        trained.add(f"{row.arch}/{row.dataset}/{row.style}")
+    assert {row.style for row in twenty("ours", arch="vgg16", dataset="coco")} == set(STYLES)
+    assert [row.steps for row in twenty("ours", arch="vgg16", style="udnie", steps=7)] == [7, 7]
+
+
+def test_a_warm_start_begins_with_the_weights_of_its_checkpoint(photographs, style, vgg, models, tmp_path):
+    params = TrainParams(**(TINY | {"warmup": (), "warm_start": "aonet/coco/plain", "steps": 1, "lr": 1e-9}))
+    warm = Zoo(models).warm_start(params)
+    net, card = train(params, photographs, style, vgg, tmp_path / "run", warm=warm)
+    assert torch.allclose(weights(net), weights(load(warm).requires_grad_(True)), atol=1e-6)
+    assert card.warm_start_sha256 == file_sha256(warm)
+    with pytest.raises(BadParameter, match="other parameters and warm start"):
+        train(params.model_copy(update={"warm_start": None}), photographs, style, vgg, tmp_path / "run")
+
+
+def test_a_warm_start_must_fit(models):
+    with pytest.raises(ValidationError, match="do not fit vgg16"):
+        TrainParams(**(TINY | {"arch": "vgg16", "warm_start": "aonet/coco/plain"}))
+    with pytest.raises(ValidationError, match="warm_start"):
+        TrainParams(**(TINY | {"warm_start": "aonet/../plain"}))
+    with pytest.raises(BadParameter, match="upsample=nearest, not deconv"):
+        Zoo(models).warm_start(TrainParams(**(TINY | {"upsample": "deconv", "warm_start": "aonet/coco/plain"})))
+    with pytest.raises(NotFound, match="Did you mean aonet/coco/plain"):
+        Zoo(models).warm_start(TrainParams(**(TINY | {"warm_start": "aonet/coco/plane"})))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import numpy as np
 
 from core.images import Picture, encode
 from core.jobs import Job, Jobs
-from core.recipes import GatysParams, TrainJobParams, recipe
+from core.recipes import GatysParams, TrainJobParams
 from core.settings import ROOT, Settings
 from core.storage import Storage
+from core.table1 import recipe
 
 
 def with_our_styles(settings: Settings) -> Settings:

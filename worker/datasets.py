@@ -44,19 +44,31 @@ def open_dataset(source: Path, cache: Path, on_unpack: Callable[[str], None] | N
     is unpacked once, into `cache`. Raises NotFound where there is nothing, BadParameter for an archive that
     is none or a source without pictures.
     """
+    paths = [path for path in _photographs(source, cache, on_unpack) if not is_held_out(path)]
+    if not paths:
+        raise BadParameter(f"No photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
+    return paths
+
+
+def open_held_out(source: Path, cache: Path, on_unpack: Callable[[str], None] | None = None) -> list[Path]:
+    """Those of `source` that are set aside for evaluation; of another set than COCO all. Raises as `open_dataset`."""
+    paths = _photographs(source, cache, on_unpack)
+    if not paths:
+        raise BadParameter(f"No photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
+    return [path for path in paths if is_held_out(path)] or paths
+
+
+def _photographs(source: Path, cache: Path, on_unpack: Callable[[str], None] | None) -> list[Path]:
     if source.is_file():
         source = _unpack(source, cache, on_unpack)
     if not source.is_dir():
         raise NotFound(f"No folder or archive of photographs at {source}.")
     tiny = (source / "wnids.txt").exists() or any(source.glob("*/wnids.txt"))
-    paths = [
+    return [
         path
         for path in sorted(source.rglob("train/*/images/*" if tiny else "*"))
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not is_held_out(path)
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
     ]
-    if not paths:
-        raise BadParameter(f"No photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
-    return paths
 
 
 def is_held_out(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 import time
 
-from core.checkpoints import save
+from core.checkpoints import Zoo, save
 from core.datasets import find_dataset
 from core.files import file_sha256
 from core.images import Limits, decode
@@ -33,6 +33,7 @@ def train(desk: Desk) -> Message:
             _style(desk, params, vgg),
             vgg,
             desk.folder,
+            warm=Zoo(desk.settings.models, desk.settings.styles).warm_start(params),
             device=device,
             should_stop=desk.told_to_end,
             on_step=_Reporter(desk).show,

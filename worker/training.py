@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from core.checkpoints import Card, own_weights
+from core.checkpoints import Card, load, own_weights
 from core.engine import has_bfloat16
 from core.errors import BadParameter
-from core.files import replacing
+from core.files import file_sha256, replacing
 from core.memory import keep_memory
 from core.nets import Net, build
 from core.recipes import Stage, TrainParams
@@ -46,6 +46,7 @@ def train(
     vgg: VGG16,
     folder: Path,
     *,
+    warm: Path | None = None,
     device: str = "cpu",
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[Step], None] = lambda step: None,
@@ -53,7 +54,8 @@ def train(
     """Run Algorithm 2 to its end and return the network and its card, or None when `should_stop` said so.
 
     `folder` takes the state, `losses.csv` and previews; a run that was stopped goes on from there, and on the CPU gives
-    the same weights, bit for bit, as one that was not. Raises BadParameter when `folder` holds a run of other
+    the same weights, bit for bit, as one that was not. `warm` is the checkpoint that `params.warm_start` names. Raises
+    BadParameter when `folder` holds a run of other
     parameters, photographs or style, and when the loss is no number any more.
     """
     keep_memory()
@@ -63,8 +65,8 @@ def train(
     batches = Batches(photographs, params.size, params.seed, params.augment)
     vgg = vgg.to(device).to(memory_format=torch.channels_last)
     objective = Objective(params, vgg, style)
-    identity = _identity(params, photographs, style, vgg)
-    run = _begin(params, identity, vgg, folder, device)
+    identity = _identity(params, photographs, style, vgg, warm)
+    run = _begin(params, identity, vgg, folder, device, warm)
     preview = batches.middle(2 * params.size)
     for stage, within, first in _remaining(stages, run.done):
         begun = time.monotonic()
@@ -93,7 +95,7 @@ def train(
             _save_state(folder, run, identity)
         if stop:
             return None
-    return run.net.cpu(), _card(params, photographs, style, vgg, folder)
+    return run.net.cpu(), _card(params, photographs, style, vgg, folder, warm)
 
 
 def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[Stage, int, int]]:
@@ -131,21 +133,29 @@ def _update(run: Run, loss: Tensor, params: TrainParams, lr: float) -> None:
         run.optimiser.step()
 
 
-def _identity(params: TrainParams, photographs: list[Path], style: StyleTargets, vgg: VGG16) -> dict[str, str]:
-    """What a run goes on with: the same parameters, photographs (by name and size), style and loss network."""
+def _identity(
+    params: TrainParams, photographs: list[Path], style: StyleTargets, vgg: VGG16, warm: Path | None
+) -> dict[str, str]:
+    """What a run goes on with: the same parameters, photographs (by name and size), style, loss network and start."""
     names = "\n".join(f"{path.name} {path.stat().st_size}" for path in photographs)
     return {
-        "parameters": params.model_dump_json(),
+        "parameters": params.model_dump_json(exclude_none=True),
         "photographs": sha256(names.encode()).hexdigest(),
         "style image": style.sha256,
         "loss network": vgg.sha256,
+        "warm start": file_sha256(warm) if warm else "",
     }
 
 
-def _begin(params: TrainParams, identity: dict[str, str], vgg: VGG16, folder: Path, device: str) -> Run:
+def _begin(
+    params: TrainParams, identity: dict[str, str], vgg: VGG16, folder: Path, device: str, warm: Path | None
+) -> Run:
     """A new run, or the one that `folder` holds."""
     torch.manual_seed(params.seed)
-    net = build(params.arch, vgg, params.upsample).to(device).to(memory_format=torch.channels_last)
+    net = build(params.arch, vgg, params.upsample)
+    if warm:
+        net.load_state_dict(own_weights(load(warm, vgg.source)), strict=False)
+    net = net.to(device).to(memory_format=torch.channels_last)
     output = list(net.layers[-1].parameters())
     body = [p for p in net.parameters() if p.requires_grad and all(p is not q for q in output)]
     run = Run(net, torch.optim.Adam([{"params": body}, {"params": output}], params.lr))
@@ -184,7 +194,9 @@ def _write_preview(folder: Path, run: Run, photograph: Tensor, device: str) -> N
         Image.fromarray(both.numpy()).save(temporary)
 
 
-def _card(params: TrainParams, photographs: list[Path], style: StyleTargets, vgg: VGG16, folder: Path) -> Card:
+def _card(
+    params: TrainParams, photographs: list[Path], style: StyleTargets, vgg: VGG16, folder: Path, warm: Path | None
+) -> Card:
     rows = [row for row in read_log(folder) if row["main"]]
 
     def mean(some: list[dict[str, float]]) -> dict[str, float]:
@@ -196,6 +208,7 @@ def _card(params: TrainParams, photographs: list[Path], style: StyleTargets, vgg
         images=len(photographs),
         loss_network=vgg.source if vgg.source in ("bundled", "imagenet") else Path(vgg.source).name,
         loss_network_sha256=vgg.sha256,
+        warm_start_sha256=file_sha256(warm) if warm else None,
         first_losses=mean(rows[:MEAN_OVER]),
         last_losses=mean(rows[-MEAN_OVER:]),
         created=datetime.now(UTC).replace(microsecond=0),

@@ -1,0 +1,51 @@
+"""`impasto train --trial`: what a few style weights give after a hundred steps each, on one sheet."""
+
+import click
+import numpy as np
+import torch
+
+from core.files import write_bytes
+from core.images import Picture, encode
+from core.nets import Net
+from core.sheet import Labelled, sheet
+from core.vgg import load_vgg16
+from impasto.train import Sources, Task, run_task, stop_on_signals
+from worker.datasets import Batches
+
+STEPS = 100
+FACTORS = (0.25, 0.5, 1, 2, 4)
+"""Times the style weight."""
+
+
+def trial(task: Task, sources: Sources) -> bool:
+    """Train the network of `task` for `STEPS` at each style weight, and lay their paintings side by side.
+
+    All start alike, best from `params.warm_start`. True when the sheet, `trial.png` in the run's folder, is whole;
+    False when Ctrl-C or SIGTERM came before, and then the same goes on. Raises as `impasto.train.train`.
+    """
+    stop = stop_on_signals()
+    vgg = load_vgg16(sources.settings.vgg16)
+    photograph = Batches(sources.photographs(task.params), task.params.size, 0, augment=False).middle(512)
+    row: list[Labelled | None] = [Labelled(_picture(photograph), "photograph")]
+    path = task.run / "trial.png"
+    for factor in FACTORS:
+        weight = task.params.style_weight * factor
+        params = task.params.model_copy(update={"style_weight": weight, "style_from": None, "steps": STEPS})
+        trained = run_task(Task(params, task.run / f"style-{weight:g}", task.out), sources, vgg, stop.is_set)
+        if trained is None:
+            return False
+        row.append(Labelled(_picture(_painted(trained[0], photograph)), f"style weight {weight:g}"))
+        write_bytes(path, encode(Picture(sheet([row[:3], row[3:]] if len(row) > 3 else [row])), "png"))
+        click.echo(f"{path}: {len(row) - 1} of {len(FACTORS)}")
+    return True
+
+
+def _painted(net: Net, photograph: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        painting: torch.Tensor = net(photograph)
+    return painting
+
+
+def _picture(picture: torch.Tensor) -> Picture:
+    """(1, 3, H, W) in 0..255 -> (H, W, 3)."""
+    return Picture(np.asarray(picture[0].clamp(0, 255).round().byte().permute(1, 2, 0)))

@@ -1,0 +1,80 @@
+"""The figures of networks whose paintings are known: the photograph itself, and its negative."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from core.recipes import STYLE_LAYERS
+from core.styles import style_targets
+from tests.conftest import card
+from worker.datasets import HELD_OUT, open_held_out
+from worker.evaluation import correlation, evaluate, nyquist_energy
+
+
+@pytest.fixture
+def photographs(photo) -> list[torch.Tensor]:
+    rgb = torch.from_numpy(photo[:32, :48].copy()).permute(2, 0, 1)[None].float()
+    return [rgb, rgb.flip(3)]
+
+
+@pytest.fixture
+def style(vgg, photo):
+    return style_targets(photo, "0" * 64, 32, STYLE_LAYERS, vgg)
+
+
+def test_of_a_network_that_gives_the_photograph_back(vgg, style, photographs):
+    found = evaluate(torch.nn.Identity(), card(vgg), photographs, style, vgg)
+    assert found.photographs == 2
+    assert found.style_after == pytest.approx(found.style_before, rel=1e-5)
+    assert all(value > 0 for value in found.style_before.values())
+    assert (found.style_left, found.content) == (pytest.approx(1), pytest.approx(0, abs=1e-9))
+    assert (found.correlation, found.checkerboard) == (pytest.approx(1), pytest.approx(1))
+    assert found.shares == pytest.approx({"content": 0, "style": 1}, abs=1e-6)
+
+
+def test_a_painting_of_the_style_itself_has_no_style_loss(vgg, photographs):
+    rgb = photographs[0][0].permute(1, 2, 0).byte().numpy()
+    style = style_targets(rgb, "0" * 64, 32, STYLE_LAYERS, vgg)
+    found = evaluate(lambda photograph: photographs[0], card(vgg), [255 - photographs[0]], style, vgg)
+    assert found.style_left < 1e-6
+    assert found.content > 0.1 and found.correlation < 0.9
+
+
+def test_correlation_of_opposites_and_of_strangers():
+    features = torch.tensor([1.0, -1.0, 1.0, -1.0]).view(1, 1, 2, 2)
+    assert correlation(features, 3 * features + 7) == pytest.approx(1)
+    assert correlation(features, -features) == pytest.approx(-1)
+    assert correlation(features, features.transpose(2, 3) * torch.tensor([1.0, -1.0])) == pytest.approx(0)
+
+
+def test_a_checkerboard_has_its_energy_at_the_nyquist_frequency_and_a_ramp_hardly_any():
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    checkerboard = ((rows + columns) % 2 * 255).expand(1, 3, 16, 16)
+    # Its one peak, at the corner where row and column meet, is counted in both.
+    assert nyquist_energy(checkerboard) == pytest.approx(2 * (16 * 16 * 127.5) ** 2, rel=1e-4)
+    waves = torch.sin(columns * 2 * torch.pi / 16).expand(1, 3, 16, 16) * 127.5
+    assert nyquist_energy(waves) < 1e-3
+
+
+def test_cocos_twenty_are_measured_on_and_of_another_set_all(photo, tmp_path):
+    number = min(HELD_OUT)
+    for name in (f"{number:012d}.png", "000000000001.png"):
+        Image.fromarray(photo).save(tmp_path / name)
+    assert [path.stem for path in open_held_out(tmp_path, tmp_path)] == [f"{number:012d}"]
+    (tmp_path / f"{number:012d}.png").unlink()
+    assert [path.stem for path in open_held_out(tmp_path, tmp_path)] == ["000000000001"]
+
+
+def test_impasto_evaluate_prints_a_row_for_each_model(impasto, photo, photo_file, tmp_path):
+    arguments = ("--data", photo_file.parent, "--style-image", photo_file, "--json", tmp_path / "figures.json")
+    status, out, errors = impasto("evaluate", *arguments)
+    assert status == 0, errors
+    rows = [line for line in out.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == ["aonet/coco/plain", "vgg16/coco/plain"]
+    figures = json.loads(Path(tmp_path / "figures.json").read_text())
+    assert f"| {figures['aonet/coco/plain']['correlation']:.2f} |" in rows[0]
+    status, _, errors = impasto("evaluate", "--style", "nothing")
+    assert (status, "There are: aonet/coco/plain" in errors) == (2, True)
