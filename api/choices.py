@@ -10,7 +10,8 @@ from core.datasets import known_datasets
 from core.images import READABLE
 from core.kept import kept_styles
 from core.names import MIN_SIDE, NAME
-from core.recipes import GatysParams, TrainParams, recipe
+from core.recipes import GatysParams, TrainParams
+from core.table1 import recipe
 
 router = APIRouter()
 
