@@ -26,6 +26,8 @@ class Sizes(BaseModel):
     max_upload: int
     """Bytes of a request that submits a job."""
     max_photographs: int
+    jobs: bool
+    """Whether jobs are taken on."""
     readable: str
     """The kinds of picture that are read."""
     name: str
@@ -56,6 +58,7 @@ def limits(request: Request) -> Sizes:
         min_side=MIN_SIDE,
         max_upload=settings.max_upload,
         max_photographs=settings.max_photographs,
+        jobs=settings.jobs,
         readable=READABLE,
         name=NAME,
     )

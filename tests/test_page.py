@@ -304,6 +304,16 @@ def test_a_service_that_stops_in_mid_request_and_comes_back(browser, place, tmp_
         service.terminate()
 
 
+def test_without_jobs_there_are_no_rooms_for_them(browser, place, tmp_path):
+    service = Service(place.model_copy(update={"jobs": False}), tmp_path / "log")
+    visitor = Visitor(browser, "desk", f"http://localhost:{service.port}", tmp_path)
+    visitor.paints()
+    for room in ("best", "teach"):
+        expect(visitor.page.locator(f'[href="#{room}"]:visible')).to_have_count(0)
+    visitor.leave()
+    service.terminate()
+
+
 def finer(page: Page, room: str, **values: int) -> None:
     form = page.locator(f"#{room}-form")
     if form.locator("details").get_attribute("open") is None:

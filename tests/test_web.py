@@ -146,6 +146,7 @@ def test_what_can_be_chosen_is_told(settings):
     with TestClient(create_app(with_our_styles(settings))) as client:
         limits = client.get("/limits").json()
         assert (limits["max_bytes"], limits["max_pixels"]) == (settings.max_bytes, settings.max_pixels)
+        assert limits["jobs"] is True
         assert (limits["max_upload"], limits["max_photographs"]) == (settings.max_upload, settings.max_photographs)
         assert client.get("/datasets").json() == ["mine", "more"]
         assert "wave" in client.get("/styles/kept").json()

@@ -1,6 +1,7 @@
 // The page's beginning: its rooms, and what each starts with.
 
 import * as actions from "./actions.js";
+import { limits } from "./api.js";
 import { $, say } from "./dom.js";
 import * as easel from "./easel.js";
 import * as gallery from "./gallery.js";
@@ -38,4 +39,5 @@ gallery.load().then(
   },
   (problem) => say($("#told"), problem.message, "error"),
 );
+limits().then(({ jobs }) => document.body.classList.toggle("no-jobs", !jobs), () => {});
 import("./works.js").then((works) => works.start());
