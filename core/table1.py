@@ -47,11 +47,20 @@ OURS_BY_ARCH: dict[str, dict[str, Any]] = {
 """Where a network needs other numbers: VGG16Net sees the photograph through an eighth of its size, and learns to give
 it back more slowly."""
 
-OURS_WARM: dict[str, Any] = {"warmup": (), "style_from": None, "steps": 500, "batch": 2}
+OURS_WARM: dict[str, Any] = {
+    "size": 192,
+    "batch": 2,
+    "steps": 500,
+    "warmup": (),
+    "style_from": None,
+    "style_weight": 8,
+    "lr_fall": 0.7,
+}
 """What changes for a network that starts from a trained one: it can paint already and only learns another hand."""
 
 FIRST = ("coco", "wave")
-"""The dataset and style of each network that the others of its kind start from."""
+"""The dataset and style of each network that is trained first. Its other styles start from it, and on another dataset
+each style starts from itself."""
 
 
 def recipe(arch: str, dataset: str, style: str, kind: Kind = "report", **changes: Any) -> TrainParams:
@@ -72,7 +81,7 @@ def recipe(arch: str, dataset: str, style: str, kind: Kind = "report", **changes
 def twenty(kind: Kind = "report", **changes: Any) -> list[TrainParams]:
     """All of Table 1's models, in the order of training.
 
-    Our own start from the first of their network. A name among `changes` (arch, dataset, style) leaves only its models.
+    Our own start from trained ones (`FIRST`). A name among `changes` (arch, dataset, style) leaves only its models.
     Raises as `recipe`.
     """
     rows = []
@@ -81,7 +90,8 @@ def twenty(kind: Kind = "report", **changes: Any) -> list[TrainParams]:
             names = {"arch": arch, "dataset": dataset, "style": style}
             if any(changes.get(key, name) != name for key, name in names.items()):
                 continue
+            from_style = FIRST[1] if dataset == FIRST[0] else style
             warm = kind == "ours" and (dataset, style) != FIRST
-            start = {"warm_start": "/".join((arch, *FIRST))} if warm else {}
+            start = {"warm_start": f"{arch}/{FIRST[0]}/{from_style}"} if warm else {}
             rows.append(recipe(kind=kind, **(names | start | changes)))
     return rows
