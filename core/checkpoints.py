@@ -46,6 +46,8 @@ class Card(BaseModel):
     first_losses: dict[str, float]
     last_losses: dict[str, float]
     """Means over the first and last steps of the main stage."""
+    machine: str | None = None
+    """What it was trained on."""
     created: AwareDatetime
     bits: Literal[8, 16] = 16
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import BadCheckpoint, NotFound, Unavailable
-from core.files import file_sha256
+from core.files import file_sha256, replacing
 from core.names import CHANNELS, check_layer
 from core.weights import BUNDLED, BUNDLED_SHA256
 
@@ -64,12 +64,13 @@ class VGG16(nn.Module):
 
 
 def load_vgg16(source: str = "bundled") -> VGG16:
-    """The loss network from `bundled`, `imagenet`, or the path of a `.pth` in Caffe's BGR convention.
+    """The loss network from `bundled`, `imagenet`, or the path of a file.
 
     - `bundled`: trained by this project, in the clone, needs no network.
     - `imagenet`: the original weights in RGB, torchvision's IMAGENET1K_FEATURES; its loader fetches them
       on first use and checks their hash.
-    - a path, such as the report's `vgg16-00b39a1b.pth`: the original weights, for pictures in BGR.
+    - a path of a `.safetensors`, as `impasto pretrain-vgg16` writes it.
+    - any other path, such as the report's `vgg16-00b39a1b.pth`: the original weights, for pictures in BGR.
 
     Raises NotFound for a path where nothing lies, BadCheckpoint for a file that does not hold VGG16 or whose
     hash is wrong, Unavailable where `imagenet` cannot be fetched.
@@ -80,10 +81,25 @@ def load_vgg16(source: str = "bundled") -> VGG16:
         path, state = _fetch_imagenet()
         return _build(source, state, file_sha256(path))
     path = Path(source)
+    if not path.is_file():
+        raise NotFound(f"No loss network at {path}. Use `bundled`, `imagenet` or the path of a file.")
+    if path.suffix == ".safetensors":
+        return _build(source, _read_safetensors(path), file_sha256(path))
     vgg = _build(source, _read_pth(path), file_sha256(path))
     first = vgg.convs["relu1_1"].get_parameter("weight")
     first.data = first.data.flip(1)  # BGR -> RGB
     return vgg
+
+
+def save_vgg16(path: Path, vgg: VGG16, card: str) -> None:
+    """Write `vgg` in float16, named as `load_vgg16` reads it, with `card` in the header."""
+    tensors = {
+        f"{index}.{kind}": conv.get_parameter(kind).half().contiguous()
+        for index, conv in zip(_TORCHVISION, vgg.convs.values(), strict=True)
+        for kind in ("weight", "bias")
+    }
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, {"card": card})
 
 
 def _build(source: str, state: dict[str, Any], sha256: str) -> VGG16:
@@ -111,6 +127,10 @@ def _read_bundled(path: Path) -> dict[str, Tensor]:
             f"{path} is not the loss network that this version came with (SHA-256 {found[:12]}…, "
             f"expected {BUNDLED_SHA256[:12]}…). Restore it from the repository."
         )
+    return _read_safetensors(path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -133,8 +153,6 @@ def _fetch_imagenet() -> tuple[Path, dict[str, Any]]:
 
 
 def _read_pth(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise NotFound(f"No loss network at {path}. Use `bundled`, `imagenet` or the path of a .pth file.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)  # never runs pickled code
     except (UnpicklingError, RuntimeError, EOFError) as error:

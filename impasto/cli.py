@@ -9,7 +9,7 @@ import click
 from pydantic import ValidationError
 
 from core.errors import ImpastoError
-from core.recipes import CompareParams, GatysParams, PaintParams, TrainParams
+from core.recipes import CompareParams, GatysParams, PaintParams, PretrainParams, TrainParams
 from core.settings import Settings
 from impasto.options import given, in_words, options
 
@@ -210,6 +210,44 @@ def evaluate(data: Path | None, style_image: Path | None, output: Path | None, *
     from impasto.train import Sources
 
     evaluate_models(**names, sources=Sources(_settings(), data, style_image), output=output)
+
+
+@cli.command("pretrain-vgg16")
+@options(PretrainParams)
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="TinyImageNet's archive.  [default: tinyimagenet, as fetched]"
+)
+@click.option(
+    "--photographs",
+    type=click.Path(path_type=Path),
+    help="Photographs that the features get their units over: a folder or an archive.  [default: coco, as fetched]",
+)
+@click.option(
+    "--run",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=Path("runs/vgg16"),
+    show_default=True,
+    help="Folder of the run.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("vgg16.safetensors"),
+    show_default=True,
+    help="File to write the loss network to.",
+)
+def pretrain_vgg16(data: Path | None, photographs: Path | None, folder: Path, out: Path, **flags: Any) -> None:
+    """Train a loss network on TinyImageNet. Stops cleanly on Ctrl-C; the same command then goes on."""
+    from core.datasets import find_dataset
+    from impasto.pretrain import pretrain_vgg16 as run
+
+    settings = _settings()
+    params = _validated(lambda: PretrainParams(**given(flags)))
+    archive = data or find_dataset(settings.datasets, "tinyimagenet")
+    if not run(params, archive, photographs, folder, out, settings):
+        click.echo("Stopped; the same command goes on from here.")
+        sys.exit(130)
 
 
 @cli.command("keep-style")

@@ -56,8 +56,8 @@ class Sources:
     data: Path | None = None
     style_image: Path | None = None
 
-    def photographs(self, params: TrainParams) -> list[Path]:
-        source = self.data or find_dataset(self.settings.datasets, params.dataset)
+    def photographs(self, dataset: str) -> list[Path]:
+        source = self.data or find_dataset(self.settings.datasets, dataset)
         return open_dataset(source, self.settings.cache_folder / "datasets", click.echo)
 
     def style(self, params: TrainParams, vgg: VGG16) -> StyleTargets:
@@ -102,7 +102,7 @@ def run_task(task: Task, sources: Sources, vgg: VGG16, should_stop: Callable[[],
     settings = sources.settings
     warm = Zoo(settings.models, settings.styles, task.out).warm_start(task.params)
     style = sources.style(task.params, vgg)
-    photographs = sources.photographs(task.params)
+    photographs = sources.photographs(task.params.dataset)
     device = find_device(settings.device)
     click.echo(f"{task.name}: {len(photographs)} photographs, on {device}; state, losses and previews in {task.run}")
     with _Bar() as bar:

@@ -25,7 +25,7 @@ def trial(task: Task, sources: Sources) -> bool:
     """
     stop = stop_on_signals()
     vgg = load_vgg16(sources.settings.vgg16)
-    photograph = Batches(sources.photographs(task.params), task.params.size, 0, augment=False).middle(512)
+    photograph = Batches(sources.photographs(task.params.dataset), task.params.size, 0, augment=False).middle(512)
     row: list[Labelled | None] = [Labelled(_picture(photograph), "photograph")]
     path = task.run / "trial.png"
     for factor in FACTORS:

@@ -16,6 +16,7 @@ from core.checkpoints import Card, load, own_weights
 from core.engine import has_bfloat16
 from core.errors import BadParameter
 from core.files import file_sha256, replacing
+from core.machine import device_name
 from core.memory import keep_memory
 from core.nets import Net, build
 from core.recipes import Stage, TrainParams
@@ -95,7 +96,7 @@ def train(
             _save_state(folder, run, identity)
         if stop:
             return None
-    return run.net.cpu(), _card(params, photographs, style, vgg, folder, warm)
+    return run.net.cpu(), _card(params, photographs, style, vgg, folder, warm, device)
 
 
 def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[Stage, int, int]]:
@@ -195,7 +196,13 @@ def _write_preview(folder: Path, run: Run, photograph: Tensor, device: str) -> N
 
 
 def _card(
-    params: TrainParams, photographs: list[Path], style: StyleTargets, vgg: VGG16, folder: Path, warm: Path | None
+    params: TrainParams,
+    photographs: list[Path],
+    style: StyleTargets,
+    vgg: VGG16,
+    folder: Path,
+    warm: Path | None,
+    device: str,
 ) -> Card:
     rows = [row for row in read_log(folder) if row["main"]]
 
@@ -211,6 +218,7 @@ def _card(
         warm_start_sha256=file_sha256(warm) if warm else None,
         first_losses=mean(rows[:MEAN_OVER]),
         last_losses=mean(rows[-MEAN_OVER:]),
+        machine=device_name(device),
         created=datetime.now(UTC).replace(microsecond=0),
         bits=8 if params.arch == "vgg16" else 16,
     )
