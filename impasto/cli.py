@@ -203,13 +203,45 @@ def _rows(
 @click.option(
     "--style-image", type=click.Path(path_type=Path), help="The style's picture; needed unless its Grams are kept."
 )
-@click.option("--json", "output", type=click.Path(path_type=Path), help="File to write all figures to.")
-def evaluate(data: Path | None, style_image: Path | None, output: Path | None, **names: str | None) -> None:
+@click.option(
+    "--json",
+    "output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write all figures to; what it has already is not measured again.",
+)
+@click.option(
+    "--page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Page to write about these models, in Markdown, its grid of pictures beside it.",
+)
+@click.option(
+    "--photograph",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    default=Path("docs/cat.jpg"),
+    show_default=True,
+    help="What the page shows painted.",
+)
+def evaluate(
+    data: Path | None,
+    style_image: Path | None,
+    output: Path | None,
+    page: Path | None,
+    photograph: Path,
+    **names: str | None,
+) -> None:
     """Measure trained networks on photographs: of COCO the twenty that nothing is trained on, of others all."""
+    from core.checkpoints import Zoo
     from impasto.evaluate import evaluate_models
+    from impasto.figures import Figures
+    from impasto.page import write_page
     from impasto.train import Sources
 
-    evaluate_models(**names, sources=Sources(_settings(), data, style_image), output=output)
+    settings = _settings()
+    models = Zoo(settings.models, settings.styles).select(**names)
+    sources, figures = Sources(settings, data, style_image), Figures(output)
+    found = evaluate_models(models, sources, figures)
+    if page:
+        write_page(page, photograph, models, found, figures, sources)
 
 
 @cli.command("pretrain-vgg16")

@@ -1,8 +1,9 @@
 """`impasto evaluate`: the figures of trained networks, as a table."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -11,12 +12,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from core.checkpoints import Zoo, load
+from core.checkpoints import Entry, load
 from core.datasets import find_dataset
-from core.files import write_bytes
+from core.files import file_sha256
 from core.images import Limits, decode
 from core.recipes import STYLE_LAYERS
 from core.vgg import load_vgg16
+from impasto.figures import Figures
 from impasto.train import Sources
 from worker.datasets import open_held_out
 from worker.evaluation import Evaluation, evaluate
@@ -24,35 +26,41 @@ from worker.evaluation import Evaluation, evaluate
 SIDE = 256
 """Short side of the photographs, px."""
 
+Names = tuple[str, str, str]
+"""Network, dataset, style."""
 
-def evaluate_models(
-    arch: str | None, dataset: str | None, style: str | None, sources: Sources, output: Path | None
-) -> None:
-    """Print a row for each model of these names, and write all to `output` as JSON.
+COLUMNS = ("model", *STYLE_LAYERS, "style left", "content", "correlation", "checkerboard", "content : style")
+HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
+
+
+def evaluate_models(models: Mapping[Names, Entry], sources: Sources, figures: Figures) -> dict[Names, Evaluation]:
+    """The figures of `models`, printed row by row; those that are among `figures` are not measured again.
 
     Raises NotFound where there are no photographs, or no Gram matrices of a style and no picture of it.
     """
     settings = sources.settings
-    models = Zoo(settings.models, settings.styles).select(arch, dataset, style)
     source = sources.data or find_dataset(settings.datasets, "coco")
     paths = open_held_out(source, settings.cache_folder / "datasets", click.echo)
+    photographs = " ".join(file_sha256(path) for path in paths)
     vgg = load_vgg16(settings.vgg16)
-    found = {}
     click.echo(
         f"On {len(paths)} photographs at {SIDE} px. Style loss of the photograph → of the painting, each over the mean "
         "square of the target's Gram matrix.\n"
     )
-    columns = ("model", *STYLE_LAYERS, "style left", "content", "correlation", "checkerboard", "content : style")
-    click.echo(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
+    click.echo(HEAD)
+    found = {}
     for names, entry in models.items():
         model = "/".join(names)
-        targets = sources.style(entry.card.params, vgg)
-        photographs = tqdm(_open(paths), total=len(paths), desc=model, leave=False, dynamic_ncols=True)
-        found[model] = evaluate(load(entry.path, settings.vgg16), entry.card, photographs, targets, vgg)
-        click.echo(row(model, found[model]))
-    if output:
-        facts = {model: result.model_dump() for model, result in found.items()}
-        write_bytes(output, (json.dumps(facts, indent=1) + "\n").encode())
+
+        def measure(entry: Entry = entry, model: str = model) -> dict[str, Any]:
+            targets = sources.style(entry.card.params, vgg)
+            pictures = tqdm(_open(paths), total=len(paths), desc=model, leave=False, dynamic_ncols=True)
+            return evaluate(load(entry.path, settings.vgg16), entry.card, pictures, targets, vgg).model_dump()
+
+        of = sha256(f"{file_sha256(entry.path)} {vgg.sha256} {photographs}".encode()).hexdigest()
+        found[names] = Evaluation(**figures.get(model, of, measure))
+        click.echo(row(model, found[names]))
+    return found
 
 
 def row(model: str, result: Evaluation) -> str:

@@ -78,3 +78,33 @@ def test_impasto_evaluate_prints_a_row_for_each_model(impasto, photo, photo_file
     assert f"| {figures['aonet/coco/plain']['correlation']:.2f} |" in rows[0]
     status, _, errors = impasto("evaluate", "--style", "nothing")
     assert (status, "There are: aonet/coco/plain" in errors) == (2, True)
+
+
+def test_figures_are_measured_once_and_the_page_shows_them(impasto, photo, photo_file, tmp_path):
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    Image.fromarray(photo).save(photographs / "one.png")
+    arguments = ("--style", "plain", "--arch", "aonet", "--data", photographs, "--style-image", photo_file)
+    small = tmp_path / "small.png"
+    Image.fromarray(photo[:40, :48]).save(small)
+    kept, page = tmp_path / "figures.json", tmp_path / "page" / "models.md"
+    page.parent.mkdir()
+    more = ("--json", kept, "--page", page, "--photograph", small)
+    status, _, errors = impasto("evaluate", *arguments, *more)
+    assert status == 0, errors
+    text, figures = page.read_text(), json.loads(kept.read_text())
+    assert f"| {figures['aonet/coco/plain']['correlation']:.2f} |" in text
+    losses = figures["pixels/plain"]
+    assert losses["last"]["total"] < losses["first"]["total"]
+    assert f"| plain | {losses['first']['total']:.3g} | {losses['last']['total']:.3g} |" in text
+    assert "| `aonet/coco/plain` |" in text.split("## Training")[1].split("## Where")[0]
+    with Image.open(page.with_suffix(".png")) as grid:
+        assert grid.width > 2 * 48 and grid.height > 40
+
+    figures["aonet/coco/plain"]["correlation"] = 0.123
+    kept.write_text(json.dumps(figures))
+    status, out, errors = impasto("evaluate", *arguments, "--json", kept)
+    assert (status, "| 0.12 |" in out) == (0, True)  # of the file: the checkpoint is the same
+    kept.write_text("[1]")
+    status, _, errors = impasto("evaluate", *arguments, "--json", kept)
+    assert (status, "no figures of ours" in errors) == (2, True)

@@ -13,7 +13,7 @@ from core.errors import BadParameter, NotFound
 from core.recipes import PretrainParams
 from core.vgg import VGG16, load_vgg16, save_vgg16
 from worker.folding import DEVIATION, RMS, fold
-from worker.pretraining import Classifier, pretrain, read_classes, validate
+from worker.pretraining import Classifier, pretrain, read_classes
 
 PARAMS = PretrainParams(sizes="32x2", batch=4, lr=0.01)
 
@@ -86,7 +86,7 @@ def test_a_run_that_is_stopped_ends_with_the_same_weights(classes, tmp_path):
 
 
 def test_it_learns(classes, tmp_path):
-    net, accuracy = pretrain(PretrainParams(sizes="32x6", batch=4, lr=0.05, mixup=0.1), classes, tmp_path)
+    _, accuracy = pretrain(PretrainParams(sizes="32x6", batch=4, lr=0.05, mixup=0.1), classes, tmp_path)
     assert accuracy == 1
 
 
