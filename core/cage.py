@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import AvifImagePlugin
 
 from core.errors import BadPicture, ImpastoError, TooLarge, Unavailable, UnsupportedFormat
 from core.images import DEFAULT_LIMITS, Bytes, Limits, Picture, check, opened, pixels
@@ -299,6 +300,7 @@ def _keep_watch(service: socket.socket) -> None:
     """Fork a child for each message, until the service is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):  # come to a whole group at once: the service says when it is over
         signal.signal(number, signal.SIG_IGN)
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 4  # not one for each core: a thread's stack counts as memory
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks what children ended with
     while True:
         message, files = _receive(service)
