@@ -34,7 +34,7 @@ MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".avif"))
 READABLE = "JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF"
 MAX_SCANS = 64  # cameras and tools write 1 to 10
-MAX_SEGMENTS = 10_000  # of a JPEG, in front of its last scan: cameras write dozens, a large profile takes 255
+MAX_PARTS = 10_000  # segments of a JPEG up to its last scan, or chunks of a PNG: a few thousand are many
 SAVE_OPTIONS = {
     "png": {"compress_level": 1},
     "jpeg": {"quality": 95, "subsampling": 0},  # 4:4:4
@@ -112,6 +112,8 @@ def opened(data: bytes, kind: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[
     block under it, is raised as `BadPicture`, with the cause."""
     if kind == "JPEG":
         _check_scans(data)
+    if kind == "PNG":
+        _check_chunks(data)
     if kind in ("HEIF", "AVIF"):
         _check_boxes(data, limits)
     # Not `catch_warnings`: it swaps the state of the whole process, and many threads decode at once.
@@ -223,12 +225,22 @@ def _check_scans(data: bytes) -> None:
     scans, segments, position = 0, 0, 2
     while (found := JPEG_SEGMENT.search(data, position)) and found[0] != b"\xff\xd9" and scans <= MAX_SCANS:
         scans, segments = scans + (found[0] == b"\xff\xda"), segments + 1
-        if segments > MAX_SEGMENTS:
-            raise BadPicture(f"The JPEG has over {MAX_SEGMENTS:,} segments. Save it as PNG.", limit=MAX_SEGMENTS)
+        if segments > MAX_PARTS:
+            raise BadPicture(f"The JPEG has over {MAX_PARTS:,} segments. Save it as PNG.", limit=MAX_PARTS)
         length = int.from_bytes(data[found.end() : found.end() + 2], "big")
         position = found.end() + max(2, length)
     if scans > MAX_SCANS:
         raise BadPicture(f"The JPEG has over {MAX_SCANS} scans. Save it not progressive.", limit=MAX_SCANS)
+
+
+def _check_chunks(data: bytes) -> None:
+    """Pillow takes seconds for a few hundred thousand empty ones."""
+    position = len(MAGIC["PNG"][0])
+    for _ in range(MAX_PARTS):
+        if position >= len(data):
+            return
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    raise BadPicture(f"The PNG has over {MAX_PARTS:,} chunks. Save it anew.", limit=MAX_PARTS)
 
 
 def _check_boxes(data: bytes, limits: Limits) -> None:

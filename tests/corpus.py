@@ -194,7 +194,7 @@ def pngs() -> Iterator[Bad]:
         yield Bad(f"PNG with 100 MB in {kind.decode()}", png(slope(), 2, bomb), "either")
         yield Bad(f"PNG with 1 GB in ten of {kind.decode()}", png(slope(), 2, *[bomb] * 10), "either")
     yield Bad("PNG with 10 MB of text", png(slope(), 2, chunk(b"tEXt", b"x\0" + b"y" * 10_000_000)), "either")
-    yield Bad("PNG of 400,000 chunks", png(slope(), 2, chunk(b"tEXt", b"x\0y") * 400_000), "either")
+    yield Bad("PNG of 400,000 chunks", png(slope(), 2, chunk(b"tEXt", b"x\0y") * 400_000))
     yield Bad("PNG whose chunk has no end", png(slope(), 2, struct.pack(">I", 2**31 - 1) + b"tEXt"))
     yield Bad("PNG with a wrong checksum", _patched(sample("PNG"), b"IDAT", -2, b"\x7f"), "either")
     yield Bad("PNG without pixels", png(np.zeros((0, 16), np.uint8), 0, size=(16, 16)))
