@@ -6,7 +6,7 @@
 The warden is a small process that has loaded the decoders and nothing else. It forks children, which takes
 milliseconds, and ends with the service, its children with it, however the service ends. A child has limits on
 memory, processor time and time. One that dies, hangs or runs out of memory is a `BadPicture` or `TooLarge`, and the
-next picture gets another.
+next picture gets another. The command line decodes in place: its files are the user's own, and so is the process.
 """
 
 import atexit

@@ -205,6 +205,43 @@ def test_the_same_ten_thousand_times(service: Service, full: bool) -> None:
     assert len(list(Path("/tmp").iterdir())) <= temporary + 2  # others are at work there, too
 
 
+def test_more_clients_than_places(service: Service, full: bool) -> None:
+    """All are painted for or told when to come back."""
+    photograph, seconds = saved(Image.new("RGB", (256, 256), "teal"), "JPEG"), 60 if full else 4
+    statuses, waits, failures = Counter[int](), list[float](), []
+
+    def send(until: float) -> None:
+        client = Client(service)
+        while time.monotonic() < until:
+            begun = time.monotonic()
+            status, body = client.stylize(photograph, "format=jpeg")
+            statuses[status] += 1
+            if status == 200:
+                waits.append(time.monotonic() - begun)
+            elif status == 503:
+                time.sleep(min(1, json.loads(body)["retry_after"]))
+            else:
+                failures.append(body)
+
+    def crowd(seconds: float) -> None:
+        threads = [threading.Thread(target=send, args=(time.monotonic() + seconds,)) for _ in range(32)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    crowd(seconds / 4)
+    own = psutil.Process(service.process.pid)
+    before = own.memory_info().rss
+    crowd(seconds)
+    after = own.memory_info().rss
+    p99 = sorted(waits)[int(0.99 * len(waits))]
+    report(f"32 clients: {dict(statuses)}, p99 {p99:.1f} s, RSS {before / 1e6:.0f} -> {after / 1e6:.0f} MB")
+    assert not failures
+    assert statuses.keys() == {200, 503}
+    assert after < before * 1.05 + 10e6
+
+
 def test_nothing_that_was_planted_in_a_file_comes_out_anywhere(service: Service) -> None:
     """A place, a comment, XMP and a colour profile, each marked SECRET: in no answer, stored file, record or log."""
     client, bodies = Client(service), []
