@@ -9,7 +9,7 @@ from api.service import Service
 from core.datasets import known_datasets
 from core.images import READABLE
 from core.kept import kept_styles
-from core.names import MIN_SIDE, NAME
+from core.names import NAME
 from core.recipes import GatysParams, TrainParams
 from core.table1 import recipe
 
@@ -55,7 +55,7 @@ def limits(request: Request) -> Sizes:
     return Sizes(
         max_bytes=settings.max_bytes,
         max_pixels=settings.max_pixels,
-        min_side=MIN_SIDE,
+        min_side=settings.min_side,
         max_upload=settings.max_upload,
         max_photographs=settings.max_photographs,
         jobs=settings.jobs,

@@ -141,7 +141,7 @@ async def submit(
     async with request.form(max_files=here.settings.max_photographs + 10, max_fields=200) as form:
         if not form:
             raise BadParameter("The request is no multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave")
-        submission = Submission(form, here.settings, here.storage, here.zoo)
+        submission = Submission(form, here.settings, here.storage, here.zoo, here.decode)
         job = await here.intake.run(lambda: here.submit(submission, idempotency_key))
     response.headers["Location"] = f"/jobs/{job.id}"
     return view(job)

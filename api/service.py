@@ -13,14 +13,16 @@ from api.examples import Examples
 from api.recent import Recent
 from api.slots import Slots
 from api.submit import Submission
+from core.cage import Terms, open_cage
 from core.checkpoints import Zoo
 from core.compare import compare
+from core.cost import PAINTED, Budget, Work
 from core.engine import open_engine
 from core.errors import Unavailable
-from core.images import Format, Limits, Picture, decode, encode
+from core.images import Format, Picture, encode
 from core.jobs import Job, Jobs
 from core.keeper import Keeper
-from core.paint import paint
+from core.paint import check_painted, paint
 from core.recipes import CompareParams, PaintParams
 from core.settings import Settings
 from core.storage import open_storage
@@ -44,7 +46,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.zoo = Zoo(settings.models, settings.styles)
-        self.limits = Limits(settings.max_bytes, settings.max_pixels)
+        self.cage = open_cage(Terms(settings.limits, settings.cage_memory, settings.cage_seconds), settings.cage)
+        self.budget = Budget(settings.memory, settings.max_seconds)
         self.max_painted = settings.max_painted
         self.slots = Slots(settings.slots, settings.queue)
         self.gallery = Slots(1, 1000)  # its pictures are small, come in dozens, and keep no painting waiting
@@ -65,6 +68,7 @@ class Service:
         self.slots.close()
         self.gallery.close()
         self.intake.close()
+        self.cage.close()
         if self.keeper:
             self.keeper.close()
         self.broker.close()
@@ -86,7 +90,7 @@ class Service:
         return kept
 
     def warm(self) -> None:
-        """Load a model and paint with it once, so that a first picture need not wait. Never raises."""
+        """Have a decoder and a model ready, so that a first picture need not wait. Never raises."""
         entries = self.zoo.entries()
         if not entries:
             self.state = "no models: there is no checkpoint in the folders of IMPASTO_MODELS and IMPASTO_STYLES"
@@ -95,30 +99,62 @@ class Service:
         first = entries.get(("aonet", "coco", "wave")) or next(iter(entries.values()))
         try:
             self.engine.painter(first.path)(np.full((256, 256, 3), 128, np.uint8))
+            self.cage.warm()
             self.state = "ready"
         except Exception as error:  # a cache that cannot be written, a device that is not there
             self.state = str(error)
             log.exception("no model could be loaded")
 
+    def decode(self, data: bytes) -> Picture:
+        """A picture that was sent. Raises what `Cage.decode` and `Budget.room` do."""
+        with self.budget.room() as take:
+            return self.cage.decode(data, lambda height, width: take(Work(height, width)))
+
     def stylize(self, data: bytes, params: PaintParams) -> Painted:
-        """Bytes of a photograph -> bytes of its painting. Raises what the zoo, decoding and the engine raise."""
+        """Bytes of a photograph -> bytes of its painting. Raises what the zoo, `decode` and the engine raise."""
         path = self.zoo.find(params.arch, params.dataset, params.style).path  # first: it costs least
-        return self._painted(
-            data, lambda picture: paint(self.engine.painter(path), picture, params, self.max_painted), params.format
-        )
+        arch = params.arch if params.strength else None  # the photograph itself needs no network
+
+        def work(height: int, width: int) -> Work:
+            work = Work(height, width, arch, params.paint_size, params.max_side)
+            check_painted(*work.seen, self.max_painted)
+            return work
+
+        def painted(picture: Picture) -> Picture:
+            painter = self.engine.painter(path)
+            begun = time.perf_counter()
+            painting = paint(painter, picture, params, self.max_painted)
+            self.budget.learn(params.arch, work(picture.height, picture.width).shown, time.perf_counter() - begun)
+            return painting
+
+        return self._painted(data, work, painted, params.format)
 
     def compare(self, data: bytes, params: CompareParams) -> Painted:
         """Bytes of a photograph -> bytes of a sheet: what each model asked for paints of it. Raises as `stylize`."""
         models = self.zoo.select(params.arch, params.dataset, params.style)
-        return self._painted(data, lambda picture: compare(models, self.engine, picture, params), params.format)
+        costliest = max((arch for arch, _, _ in models), key=lambda arch: PAINTED[arch])
+        return self._painted(
+            data,
+            lambda height, width: Work(height, width, costliest, params.side, params.side, knob="side"),
+            lambda picture: compare(models, self.engine, picture, params),
+            params.format,
+        )
 
-    def _painted(self, data: bytes, work: Callable[[Picture], Picture], format: Format) -> Painted:
+    def _painted(
+        self,
+        data: bytes,
+        work: Callable[[int, int], Work],
+        paint: Callable[[Picture], Picture],
+        format: Format,
+    ) -> Painted:
+        """`work` says by height and width what `paint` will cost."""
         begun = time.perf_counter()
-        picture = decode(data, self.limits)
-        decoded = time.perf_counter()
-        painting = work(picture)
-        painted = time.perf_counter()
-        encoded = encode(painting, format)
+        with self.budget.room() as take:
+            picture = self.cage.decode(data, lambda height, width: take(work(height, width)))
+            decoded = time.perf_counter()
+            painting = paint(picture)
+            painted = time.perf_counter()
+            encoded = encode(painting, format)
         self.state = "ready"
         spans = {"decode": decoded - begun, "engine": painted - decoded, "encode": time.perf_counter() - painted}
         return Painted(encoded, sha256(encoded).hexdigest()[:32], spans)

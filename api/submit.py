@@ -4,7 +4,7 @@ Pictures are decoded, and stored as we write them: none of the bytes that were s
 """
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path, PurePath
 from tempfile import NamedTemporaryFile
@@ -18,7 +18,7 @@ from core.checkpoints import Zoo
 from core.datasets import find_dataset
 from core.errors import BadParameter, BadPicture, Conflict, ImpastoError, TooLarge
 from core.files import file_sha256
-from core.images import SUFFIXES, Limits, Picture, decode, encode, resize
+from core.images import SUFFIXES, Picture, encode, resize
 from core.jobs import KINDS, Job, Kind
 from core.kept import find_kept
 from core.names import MIN_SIDE, is_name
@@ -43,9 +43,10 @@ T = TypeVar("T")
 class Submission:
     """A job that is being taken on: what was sent goes to the storage, and from there again if the job is refused."""
 
-    def __init__(self, form: FormData, settings: Settings, storage: Storage, zoo: Zoo) -> None:
-        self.form, self.settings, self.storage, self.zoo = form, settings, storage, zoo
-        self.limits = Limits(settings.max_bytes, settings.max_pixels)
+    def __init__(
+        self, form: FormData, settings: Settings, storage: Storage, zoo: Zoo, decode: Callable[[bytes], Picture]
+    ) -> None:
+        self.form, self.settings, self.storage, self.zoo, self.decode = form, settings, storage, zoo, decode
         self.fields: dict[str, list[str]] = {}
         self.files: dict[str, list[UploadFile]] = {}
         for name, value in form.multi_items():
@@ -193,7 +194,7 @@ class Submission:
 
     def _decode(self, name: str, data: bytes) -> Picture:
         try:
-            picture = decode(data, self.limits)
+            picture = self.decode(data)
             if max(picture.height, picture.width) > LONGEST * min(picture.height, picture.width):
                 raise BadPicture(
                     f"{picture.width} x {picture.height} pixels are too long and narrow: {LONGEST} to 1 is the most."

@@ -1,15 +1,17 @@
 """Bytes to picture, picture to bytes: everything that touches a picture file is here.
 
 A file from outside is hostile until decoded. `decode` looks at cheap things before costly ones: its length,
-its first bytes, the scans of a JPEG, the size in its header, and only then its pixels. What leaves through
-`encode` was made from an array, so no comment, place, thumbnail or profile of the input can be in it.
+its first bytes (`check`), the scans of a JPEG, the size in its header (`opened`), and only then its pixels (`pixels`).
+`core.cage` does the last two in a process that may die of it. What leaves through `encode` was made from an array, so
+no comment, place, thumbnail or profile of the input can be in it.
 """
 
 import io
 import re
 import struct
 import warnings
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import isqrt
 from typing import Any, Literal
@@ -32,6 +34,7 @@ MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".avif"))
 READABLE = "JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF"
 MAX_SCANS = 64  # cameras and tools write 1 to 10
+MAX_PARTS = 10_000  # segments of a JPEG up to its last scan, or chunks of a PNG: a few thousand are many
 SAVE_OPTIONS = {
     "png": {"compress_level": 1},
     "jpeg": {"quality": 95, "subsampling": 0},  # 4:4:4
@@ -70,14 +73,21 @@ class Picture:
 
 @dataclass(frozen=True)
 class Limits:
-    """What `decode` takes: bytes of the file, pixels in all, pixels on the shorter side."""
+    """What `decode` takes: bytes of the file, pixels in all, pixels on the shorter and on the longer side."""
 
     max_bytes: int = 16_000_000
     max_pixels: int = 24_000_000
     min_side: int = MIN_SIDE
+    max_side: int = 8192
 
 
 DEFAULT_LIMITS = Limits()
+OWN = Limits(max_bytes=10**9, max_pixels=10**9, max_side=10**9)
+"""For files that are the user's own, or that passed the limits before."""
+
+
+def _new(shape: tuple[int, ...]) -> Bytes:
+    return np.empty(shape, np.uint8)
 
 
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
@@ -86,10 +96,24 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
     An animation gives its first frame. Raises `UnsupportedFormat`; `TooLarge` with `limit`, `actual` and, for
     pixels, `max_side`; `BadPicture` for a file that is empty, broken, cut short or smaller than `min_side`.
     """
+    with opened(data, check(data, limits), limits) as image:
+        return pixels(image, limits)
+
+
+def check(data: bytes, limits: Limits = DEFAULT_LIMITS) -> str:
+    """Pillow's name of the format, by the first bytes alone. Raises as `decode`."""
     _check_bytes(data, limits)
-    kind = _kind(data)
+    return _kind(data)
+
+
+@contextmanager
+def opened(data: bytes, kind: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[Image.Image]:
+    """An image of which no more than the header has been read, within `limits`. Whatever goes wrong, there or in the
+    block under it, is raised as `BadPicture`, with the cause."""
     if kind == "JPEG":
         _check_scans(data)
+    if kind == "PNG":
+        _check_chunks(data)
     if kind in ("HEIF", "AVIF"):
         _check_boxes(data, limits)
     # Not `catch_warnings`: it swaps the state of the whole process, and many threads decode at once.
@@ -97,13 +121,24 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
     try:
         with np.errstate(all="ignore"), Image.open(io.BytesIO(data), formats=[kind]) as image:
             _check_header(image, limits)
-            image.load()
-            _check_pixels(*image.size, limits)  # a HEIC's size may change while it is decoded
-            return _picture(image)
+            yield image
     except ImpastoError:
         raise
     except Exception as error:  # a hostile file finds every kind that a decoder can raise
         raise BadPicture(f"The {kind} file is broken, cut short or of a rare kind. Save it as PNG.") from error
+
+
+def pixels(
+    image: Image.Image, limits: Limits = DEFAULT_LIMITS, new: Callable[[tuple[int, ...]], Bytes] = _new
+) -> Picture:
+    """The picture of an image that was opened, in arrays that `new` makes by their shape."""
+    image.load()
+    _check_pixels(*image.size, limits)  # a HEIC's size may change while it is decoded
+    with suppress(Exception):  # broken EXIF is no reason to refuse a picture
+        ImageOps.exif_transpose(image, in_place=True)
+    colours, alpha = _split(image)
+    rgb = _to_srgb(colours, image.info.get("icc_profile"))
+    return Picture(_array(rgb, new), None if alpha is None else _array(alpha, new))
 
 
 def encode(picture: Picture, format: Format, **options: int) -> bytes:
@@ -187,19 +222,31 @@ def _check_scans(data: bytes) -> None:
     if data.count(b"\xff\xda") <= MAX_SCANS:
         return
     # The bytes of a marker may also be chance, in a profile or the video after a phone's picture: walk.
-    scans, position = 0, 2
+    scans, segments, position = 0, 0, 2
     while (found := JPEG_SEGMENT.search(data, position)) and found[0] != b"\xff\xd9" and scans <= MAX_SCANS:
-        scans += found[0] == b"\xff\xda"
+        scans, segments = scans + (found[0] == b"\xff\xda"), segments + 1
+        if segments > MAX_PARTS:
+            raise BadPicture(f"The JPEG has over {MAX_PARTS:,} segments. Save it as PNG.", limit=MAX_PARTS)
         length = int.from_bytes(data[found.end() : found.end() + 2], "big")
         position = found.end() + max(2, length)
     if scans > MAX_SCANS:
         raise BadPicture(f"The JPEG has over {MAX_SCANS} scans. Save it not progressive.", limit=MAX_SCANS)
 
 
+def _check_chunks(data: bytes) -> None:
+    """Pillow takes seconds for a few hundred thousand empty ones."""
+    position = len(MAGIC["PNG"][0])
+    for _ in range(MAX_PARTS):
+        if position >= len(data):
+            return
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    raise BadPicture(f"The PNG has over {MAX_PARTS:,} chunks. Save it anew.", limit=MAX_PARTS)
+
+
 def _check_boxes(data: bytes, limits: Limits) -> None:
     """What a HEIC or AVIF shows may be a small crop of something huge: every size in the file counts."""
-    for found in SIZE_BOX.finditer(data):
-        width, height = struct.unpack(">II", found[1])
+    for size in set(SIZE_BOX.findall(data)):
+        width, height = struct.unpack(">II", size)
         _check_pixels(width, height, replace(limits, min_side=1))
 
 
@@ -220,27 +267,23 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
     if pixels > limit:
         # The shorter side is rounded, perhaps up: the longer one then gives way.
         max_side = isqrt(limit * longer // shorter)
-        max_side = min(max_side, limit // min(fit(longer, shorter, max_side)))
+        max_side = min(max_side, limit // min(fit(longer, shorter, max_side)), limits.max_side)
         message = (
             f"{width:,} x {height:,} are {pixels:,} pixels; the limit is {limit:,}. "
             f"Scale the picture down, its longer side to {max_side:,} at most."
         )
         raise TooLarge(message, limit=limit, actual=pixels, max_side=max_side)
+    if longer > limits.max_side:
+        message = (
+            f"{width:,} x {height:,} pixels: the longer side may have {limits.max_side:,}. Scale the picture down."
+        )
+        raise TooLarge(message, limit=limits.max_side, actual=longer, max_side=limits.max_side)
 
 
-def _picture(image: Image.Image) -> Picture:
-    """A loaded image, in any of Pillow's modes -> `Picture`."""
-    with suppress(Exception):  # broken EXIF is no reason to refuse a picture
-        ImageOps.exif_transpose(image, in_place=True)
-    colours, alpha = _split(image)
-    rgb = _to_srgb(colours, image.info.get("icc_profile"))
-    return Picture(_array(rgb), None if alpha is None else _array(alpha))
-
-
-def _array(image: Image.Image) -> Bytes:
+def _array(image: Image.Image, new: Callable[[tuple[int, ...]], Bytes]) -> Bytes:
     """L or RGB -> `np.array(image)`, writable; in bands that stay in the cache it takes half the time."""
     width, height = image.size
-    array = np.empty((height, width, 3) if image.mode == "RGB" else (height, width), np.uint8)
+    array = new((height, width, 3) if image.mode == "RGB" else (height, width))
     for top in range(0, height, 64):
         array[top : top + 64] = np.asarray(image.crop((0, top, width, min(top + 64, height))))
     return array
@@ -291,7 +334,7 @@ def _scaled(image: Image.Image, levels: NDArray[Any]) -> Bytes:
 def _to_srgb(image: Image.Image, profile: Any) -> Image.Image:
     """L, RGB or CMYK -> RGB in sRGB. A profile that is broken, or for other channels, is as none."""
     if profile:
-        with suppress(Exception):
+        try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             mode = PROFILE_MODES[source.profile.xcolor_space]
             if (image.mode, mode) == ("L", "RGB"):  # grey saved with the profile of the screen is common
@@ -299,6 +342,10 @@ def _to_srgb(image: Image.Image, profile: Any) -> Image.Image:
             transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
             if image.mode == mode and not (mode == "RGB" and _changes_nothing(transform)):
                 return transform.apply(image)
+        except MemoryError:
+            raise
+        except Exception:
+            pass
     return _in_mode(image, "RGB")
 
 

@@ -27,7 +27,8 @@ def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: 
     photo, alpha = picture.rgb, picture.alpha
     if params.strength == 0:
         return Picture(photo, alpha)
-    height, width = _seen(photo.shape[0], photo.shape[1], params.paint_size, max_painted)
+    height, width = seen(photo.shape[0], photo.shape[1], params.paint_size)
+    check_painted(height, width, max_painted)
     painting = resize(painter(resize(photo, height, width)), photo.shape[0], photo.shape[1])
     if params.preserve_color:
         painting = with_colors_of(photo, painting)
@@ -36,11 +37,16 @@ def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: 
     return Picture(painting, alpha)
 
 
-def _seen(height: int, width: int, paint_size: int | str, most: int) -> tuple[int, int]:
-    """Height and width that the network sees: `paint_size` on the long side, 16 px at least, `most` pixels in all."""
+def seen(height: int, width: int, paint_size: int | str) -> tuple[int, int]:
+    """Height and width that the network sees: `paint_size` on the long side, 16 px at least."""
     if isinstance(paint_size, int):
         small = fit(height, width, paint_size)
-        height, width = max(small[0], min(MIN_SIDE, height)), max(small[1], min(MIN_SIDE, width))
+        return max(small[0], min(MIN_SIDE, height)), max(small[1], min(MIN_SIDE, width))
+    return height, width
+
+
+def check_painted(height: int, width: int, most: int) -> None:
+    """Raises TooLarge where the network would see more than `most` pixels, with the `paint_size` that would do."""
     if height * width > most:
         side = int(max(height, width) * (most / (height * width)) ** 0.5)
         raise TooLarge(
@@ -50,7 +56,6 @@ def _seen(height: int, width: int, paint_size: int | str, most: int) -> tuple[in
             actual=height * width,
             paint_size=side,
         )
-    return height, width
 
 
 def with_colors_of(photo: Bytes, painting: Bytes) -> Bytes:

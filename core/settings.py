@@ -5,8 +5,9 @@ from pathlib import Path
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from core.images import DEFAULT_LIMITS
-from core.names import Device
+from core.cage import MEMORY, SECONDS
+from core.images import DEFAULT_LIMITS, Limits
+from core.names import MIN_SIDE, Device
 from core.recipes import MAX_PAINTED
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +41,15 @@ class Settings(BaseSettings):
 
     max_bytes: int = Field(DEFAULT_LIMITS.max_bytes, gt=0, description="largest request body, bytes")
     max_pixels: int = Field(DEFAULT_LIMITS.max_pixels, gt=0, description="largest picture, pixels")
+    min_side: int = Field(MIN_SIDE, ge=MIN_SIDE, description="shortest side of a picture, pixels")
+    max_side: int = Field(DEFAULT_LIMITS.max_side, gt=0, description="longest side of a picture, pixels")
+    cage: bool = Field(True, description="decode what clients send in child processes that may die of it; on Linux")
+    cage_memory: int = Field(MEMORY, ge=100_000_000, description="bytes of memory for decoding one picture there")
+    cage_seconds: float = Field(SECONDS, gt=0, description="seconds for it")
+    memory: int = Field(
+        0, ge=0, description="bytes that pictures under way may take together; 0 is 70% of the container's or machine's"
+    )
+    max_seconds: float = Field(120, gt=0, description="seconds that one painting at once may be expected to take")
     max_painted: int = Field(
         MAX_PAINTED, gt=0, description="pixels that a network is shown; each takes 350 bytes or so"
     )
@@ -61,6 +71,10 @@ class Settings(BaseSettings):
     keep_results: float = Field(168, gt=0, description="hours that results and records are kept after it")
     webhook_secret: str = Field("", description="signs the calls of webhooks; none are taken without it")
     webhook_private: bool = Field(False, description="let webhooks call private addresses, too")
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.max_bytes, self.max_pixels, self.min_side, self.max_side)
 
     @property
     def cache_folder(self) -> Path:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from core.checkpoints import Entry, load
 from core.datasets import find_dataset
 from core.files import file_sha256
-from core.images import Limits, decode
+from core.images import OWN, decode
 from core.recipes import STYLE_LAYERS
 from core.vgg import load_vgg16
 from impasto.figures import Figures
@@ -75,7 +75,7 @@ def row(model: str, result: Evaluation) -> str:
 def _open(paths: list[Path]) -> Iterator[Tensor]:
     """(1, 3, H, W) each, the short side `SIDE` px and the long one a multiple of 16."""
     for path in paths:
-        image = Image.fromarray(decode(path.read_bytes(), Limits(max_bytes=10**9, max_pixels=10**9)).rgb)
+        image = Image.fromarray(decode(path.read_bytes(), OWN).rgb)
         factor = SIDE / min(image.size)
         width, height = (round(side * factor / 16) * 16 for side in image.size)
         resized = np.array(image.resize((width, height), Image.Resampling.LANCZOS))

@@ -15,7 +15,7 @@ from core.engine import find_device, open_engine
 from core.files import file_sha256, write_bytes
 from core.gatys import Step, paint_pixels
 from core.gatys_style import Style, StyleImage, find_style
-from core.images import Limits, Picture, decode, encode
+from core.images import OWN, Picture, decode, encode
 from core.recipes import CompareParams, GatysParams
 from core.table1 import recipe
 from core.vgg import VGG16, load_vgg16
@@ -80,7 +80,7 @@ def write_page(
 ) -> None:
     """Write `page`, and the grid beside it as PNG. Raises as `compare`, `find_style` and `paint_pixels`."""
     settings = sources.settings
-    picture = decode(photograph.read_bytes(), Limits(settings.max_bytes, settings.max_pixels))
+    picture = decode(photograph.read_bytes(), OWN)
     grid = page.with_suffix(".png")
     sheet = compare(models, open_engine(settings), picture, CompareParams(side=SIDE))
     write_bytes(grid, encode(sheet, "png", compress_level=9))
@@ -145,7 +145,7 @@ def _painted(
 
 
 def _style_image(path: Path) -> StyleImage:
-    return StyleImage(decode(path.read_bytes(), Limits(max_bytes=10**9)).rgb, file_sha256(path))
+    return StyleImage(decode(path.read_bytes(), OWN).rgb, file_sha256(path))
 
 
 def _training(name: str, entry: Entry) -> str:

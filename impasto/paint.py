@@ -34,7 +34,7 @@ def paint(
     name = params.style or (style_images[0].stem if style_images else "")
     ((_, painting),) = pairs(photograph, output, name)
     vgg = load_vgg16(settings.vgg16)
-    limits = Limits(settings.max_bytes, settings.max_pixels)
+    limits = settings.limits
     images = [StyleImage(_read(path, limits).rgb, file_sha256(path)) for path in style_images]
     style = find_style(params, images, settings.models / "styles", vgg)
     picture = _read(photograph, limits)

@@ -9,7 +9,7 @@ from core.checkpoints import Zoo
 from core.engine import Painter, open_engine
 from core.errors import BadParameter, BadPicture, ImpastoError
 from core.files import write_bytes
-from core.images import SUFFIXES, Format, Limits, decode, encode
+from core.images import SUFFIXES, Format, decode, encode
 from core.paint import paint
 from core.recipes import PaintParams
 from core.settings import Settings
@@ -66,7 +66,7 @@ def _paint_file(photo: Path, painting: Path, painter: Painter, params: PaintPara
         data = photo.read_bytes()
     except OSError as error:
         raise BadPicture(f"{photo} cannot be read: {error.strerror}.") from error
-    picture = decode(data, Limits(settings.max_bytes, settings.max_pixels))
+    picture = decode(data, settings.limits)
     write_bytes(painting, encode(paint(painter, picture, params, settings.max_painted), format_of(painting)))
 
 

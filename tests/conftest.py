@@ -115,6 +115,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
+def full(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture
 def impasto(settings: Settings, monkeypatch, capsys):
     """Run the command as the console does; (exit status, what it printed, what it complained of)."""
     for name in ("models", "styles", "cache"):

@@ -33,11 +33,6 @@ LONG = 10_000
 
 
 @pytest.fixture
-def full(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--full"))
-
-
-@pytest.fixture
 def patience(full: bool) -> dict[str, str]:
     return {"IMPASTO_PATIENT": "1"} if full else {}
 

@@ -117,6 +117,18 @@ def display_p3() -> bytes:
     return icc(b"RGB ", tags | {b"wtpt": xyz(0.9642, 1, 0.8249)})
 
 
+def adobe_rgb() -> bytes:
+    """Adobe RGB (1998), by the numbers of its specification, adapted to D50."""
+    columns = {
+        "r": (0.60974, 0.31111, 0.01947),
+        "g": (0.20528, 0.62567, 0.06087),
+        "b": (0.14919, 0.06322, 0.74457),
+    }
+    gamma = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(256 * 563 / 256))
+    tags = {f"{name}XYZ".encode(): xyz(*column) for name, column in columns.items()}
+    return icc(b"RGB ", tags | dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), gamma) | {b"wtpt": xyz(0.9642, 1, 0.8249)})
+
+
 def grey_linear() -> bytes:
     return icc(b"GRAY", {b"kTRC": b"curv" + bytes(8), b"wtpt": xyz(0.9642, 1, 0.8249)})
 
@@ -233,6 +245,42 @@ def test_cmyk(format: str, near: int) -> None:
     data = saved(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), format)
     red = np.broadcast_to(colour([255, 0, 0]), (32, 32, 3))
     assert far(decode(data).rgb, red) <= near
+
+
+ODD = [(17, 19), (37, 50), (16, 33), (101, 16)]
+ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+"""First row, first column, and the steps between rows and between columns, of the passes of an interlaced PNG."""
+
+
+@pytest.mark.parametrize("size", ODD)
+def test_odd_sizes(size: tuple[int, int]) -> None:
+    for format in LOSSLESS:
+        assert far(decode(saved(slope(*size), format)).rgb, slope(*size)) == 0
+    for format in ("HEIF", "AVIF"):
+        assert (
+            far(decode(saved(np.full((*size, 3), 100, np.uint8), format)).rgb, np.full((*size, 3), 100, np.uint8)) <= 2
+        )
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("size", ODD)
+def test_jpeg_in_scans_or_not(size: tuple[int, int], progressive: bool) -> None:
+    """Blocks of 8 x 8 in one grey each have one coefficient each, which quality 100 keeps."""
+    blocks = np.random.default_rng(4).integers(0, 256, (14, 14), dtype=np.uint8)
+    grey = blocks.repeat(8, 0).repeat(8, 1)[: size[0], : size[1]]
+    data = saved(np.dstack([grey] * 3), "JPEG", progressive=progressive)
+    assert (b"\xff\xc2" in data) == progressive
+    assert far(decode(data).rgb, np.dstack([grey] * 3)) <= 2
+
+
+@pytest.mark.parametrize("size", ODD)
+def test_interlaced_png(size: tuple[int, int]) -> None:
+    rgb, rows = slope(*size), b""
+    for top, left, down, right in ADAM7:
+        rows += b"".join(b"\0" + row.tobytes() for row in rgb[top::down, left::right])
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", size[1], size[0], 8, 2, 0, 0, 1))
+    data = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert far(decode(data).rgb, rgb) == 0
 
 
 # --- more than 8 bits -----------------------------------------------------------------------------
@@ -372,6 +420,29 @@ def test_orientation_out_of_range_is_ignored() -> None:
 def test_display_p3_becomes_srgb(format: str, p3: tuple[int, ...], srgb: tuple[int, ...]) -> None:
     picture = decode(saved(Image.new("RGB", (16, 16), p3), format, icc_profile=display_p3()))
     assert far(picture.rgb[0, 0], colour(srgb)) <= 2
+
+
+TO_SRGB = {  # linear light of a colour space -> linear light of sRGB, both of D65; by Bruce Lindbloom's figures
+    "adobe": [[1.39836, -0.39836, 0], [0, 1, 0], [0, -0.04293, 1.04293]],
+    "p3": [[1.22494, -0.22494, 0], [-0.04206, 1.04206, 0], [-0.01964, -0.07864, 1.09827]],
+}
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("space", TO_SRGB)
+def test_whole_pictures_of_wide_gamut_become_srgb(format: str, space: str) -> None:
+    """Against the arithmetic of the standards, for a thousand colours that sRGB has, too."""
+    stored = np.random.default_rng(5).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    v = stored / 255
+    light = v ** (563 / 256) if space == "adobe" else np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+    light = light @ np.array(TO_SRGB[space]).T
+    inside = ((light >= 0) & (light <= 1)).all(axis=2)
+    assert inside.sum() > 1000
+    light = light.clip(0, 1)
+    known = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055) * 255
+    profile = adobe_rgb() if space == "adobe" else display_p3()
+    mine = decode(saved(stored, format, icc_profile=profile)).rgb
+    assert np.abs(mine - known)[inside].max() <= 2
 
 
 def test_profile_moves_palettes_and_leaves_alpha() -> None:

@@ -20,12 +20,9 @@ from torch import Tensor
 
 from core.errors import BadParameter, BadPicture, ImpastoError, NotFound
 from core.files import replacing_folder
-from core.images import SUFFIXES, Limits, decode
+from core.images import OWN, SUFFIXES, decode
 
 log = logging.getLogger("impasto")
-
-LIMITS = Limits(max_bytes=10**9, max_pixels=10**9)
-"""The photographs are the trainer's own."""
 
 EVEN = 12.0
 """A random crop whose pixels deviate by less is drawn again, `TRIES` times at most: InstanceNorm blows up its noise."""
@@ -132,7 +129,7 @@ class Batches:
         """A photograph, or the next that can be read. Raises BadPicture where none can."""
         for path in self.paths[number:] + self.paths[:number]:
             try:
-                return Image.fromarray(decode(path.read_bytes(), LIMITS).rgb)
+                return Image.fromarray(decode(path.read_bytes(), OWN).rgb)
             except (ImpastoError, OSError) as error:
                 log.warning("%s is passed over: %s", path, error)
         raise BadPicture("None of the photographs can be read.")

@@ -5,16 +5,13 @@ from pathlib import Path
 
 from core import gatys, gatys_style
 from core.files import file_sha256, write_bytes
-from core.images import Limits, decode, encode
+from core.images import OWN, decode, encode
 from core.jobs import Progress
 from core.recipes import GatysParams
 from core.vgg import load_vgg16
 from worker.child import PLOT_EVERY, PREVIEW_EVERY, Desk, Message, one_of_the_devices
 from worker.log import Step, log_step, start_log
 from worker.plots import plot_losses
-
-OURS = Limits(max_bytes=10**9, max_pixels=10**9)
-"""What was sent was held to the limits then, and written by us."""
 
 
 def paint(desk: Desk) -> Message:
@@ -24,13 +21,13 @@ def paint(desk: Desk) -> Message:
     with one_of_the_devices(desk.settings) as device:
         vgg = load_vgg16(desk.settings.vgg16)
         images = [
-            gatys_style.StyleImage(decode(path.read_bytes(), OURS).rgb, file_sha256(path))
+            gatys_style.StyleImage(decode(path.read_bytes(), OWN).rgb, file_sha256(path))
             for path in desk.inputs("style_image")
         ]
         style = gatys_style.find_style(params, images, desk.settings.models / "styles", vgg)
         reporter = _Reporter(desk, params)
         painting = gatys.paint_pixels(
-            decode(photograph.read_bytes(), OURS),
+            decode(photograph.read_bytes(), OWN),
             style,
             params,
             vgg,

@@ -5,7 +5,7 @@ import time
 from core.checkpoints import Zoo, save
 from core.datasets import find_dataset
 from core.files import file_sha256
-from core.images import Limits, decode
+from core.images import OWN, decode
 from core.jobs import Progress
 from core.recipes import STYLE_LAYERS, TrainJobParams
 from core.styles import StyleTargets, load_targets, style_targets
@@ -55,7 +55,7 @@ def _style(desk: Desk, params: TrainJobParams, vgg: VGG16) -> StyleTargets:
         folder = desk.settings.models / "styles"
         return load_targets(folder, params.named_style, params.style_size, STYLE_LAYERS, vgg)
     (path,) = desk.inputs("style_image")
-    rgb = decode(path.read_bytes(), Limits(max_bytes=10**9, max_pixels=10**9)).rgb
+    rgb = decode(path.read_bytes(), OWN).rgb
     return style_targets(rgb, file_sha256(path), params.style_size, STYLE_LAYERS, vgg)
 
 

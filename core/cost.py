@@ -1,0 +1,135 @@
+"""What a painting will cost, known from its size alone, and whether there is room for it."""
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import ceil
+
+from core.errors import Busy, TooLarge
+from core.images import fit
+from core.memory import memory_limit
+from core.names import MIN_SIDE
+from core.paint import seen
+
+PAINTED = {"aonet": 320, "vgg16": 560}
+"""Bytes that a network works with, for each pixel that it is shown: measured in float32 at 3 megapixels."""
+PICTURE = 40
+"""Bytes for each pixel of a picture that is decoded, painted and encoded."""
+SHARE = 0.7
+"""Of the memory that there is; the rest is for the networks themselves, jobs, and all else."""
+LEARN_FROM = 65_536
+"""Pixels: how long a smaller picture takes says little about a large one."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A picture of this height and width, and what networks are to be shown of it: nothing where `arch` is None."""
+
+    height: int
+    width: int
+    arch: str | None = None
+    paint_size: int | str = "full"
+    max_side: int | None = None
+    knob: str = "paint_size"
+    """What whoever asked calls `paint_size`."""
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Height and width that a network is shown."""
+        if self.arch is None:
+            return 0, 0
+        return seen(*fit(self.height, self.width, self.max_side or max(self.height, self.width)), self.paint_size)
+
+    @property
+    def shown(self) -> int:
+        """Pixels."""
+        return self.seen[0] * self.seen[1]
+
+    @property
+    def memory(self) -> int:
+        """Bytes."""
+        return PICTURE * self.height * self.width + PAINTED.get(self.arch or "", 0) * self.shown
+
+
+class Budget:
+    """The memory that pictures under way may take together, and the seconds that one may. A network's pace is learnt
+    from what it paints. Is used by many threads."""
+
+    def __init__(self, memory: int = 0, seconds: float = 120) -> None:
+        self.memory = memory or int(SHARE * memory_limit())
+        self.seconds = seconds
+        self._taken = 0
+        self._under_way = 0.0  # seconds, as far as they are known
+        self._pace: dict[str, float] = {}  # seconds a pixel, by network
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def room(self) -> Iterator[Callable[[Work], None]]:
+        """What takes the memory of a piece of work, until the end of the block. It raises TooLarge for work that would
+        never be taken on and Busy for what there is no room for now, both with the `paint_size` and the `max_side` of
+        the picture that would do now, and Busy with `retry_after`."""
+        taken, expected = 0, 0.0
+
+        def take(work: Work) -> None:
+            nonlocal taken, expected
+            with self._lock:
+                self._check(work)
+                taken, expected = taken + work.memory, expected + self.expected(work)
+                self._taken, self._under_way = self._taken + work.memory, self._under_way + self.expected(work)
+
+        try:
+            yield take
+        finally:
+            with self._lock:
+                self._taken, self._under_way = self._taken - taken, self._under_way - expected
+
+    def expected(self, work: Work) -> float:
+        """Seconds; 0 for a network that has not painted yet."""
+        return self._pace.get(work.arch or "", 0.0) * work.shown
+
+    def learn(self, arch: str, shown: int, seconds: float) -> None:
+        """That a network took so long for so many pixels."""
+        if shown >= LEARN_FROM:
+            pace = seconds / shown
+            self._pace[arch] = pace + 0.7 * (self._pace.get(arch, pace) - pace)
+
+    def _check(self, work: Work) -> None:
+        def fits(work: Work, free: int) -> bool:
+            return work.memory <= free and self.expected(work) <= self.seconds
+
+        free = self.memory - self._taken
+        if fits(work, free):
+            return
+        longer = max(work.height, work.width)
+        # Either alone: the network sees less of the picture, or the picture itself is smaller.
+        would_do: dict[str, int] = {}
+        if work.arch:
+            shown = min(longer, work.paint_size) if isinstance(work.paint_size, int) else longer
+            would_do[work.knob] = _largest(shown, lambda side: fits(replace(work, paint_size=side), free))
+        would_do["max_side"] = _largest(longer, lambda side: fits(_scaled(work, side), free))
+        would_do = {name: side for name, side in would_do.items() if side >= MIN_SIDE}
+        said = {work.knob: f"ask for {work.knob}=", "max_side": "scale the picture's longer side to "}
+        advice = " or ".join(f"{said[name]}{side}" for name, side in would_do.items())
+        needs = f"The picture takes {work.memory / 1e6:,.0f} MB"
+        if (expected := self.expected(work)) > self.seconds:
+            needs += f" and {expected:,.0f} s; at most {self.seconds:g} s are spent on one"
+        if fits(work, self.memory):
+            wait = max(1, ceil(self._under_way))
+            now = f", or try again in {wait} s" if advice else f"try again in {wait} s"
+            raise Busy(f"{needs}, and {free / 1e6:,.0f} MB are free now: {advice}{now}.", retry_after=wait, **would_do)
+        if work.memory > self.memory:
+            needs += f", and there are {self.memory / 1e6:,.0f} MB for all"
+        raise TooLarge(f"{needs}: {advice or 'send a smaller one'}.", limit=self.memory, actual=work.memory, **would_do)
+
+
+def _scaled(work: Work, side: int) -> Work:
+    height, width = fit(work.height, work.width, side)
+    return replace(work, height=height, width=width)
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest side up to `most` that fits; less than MIN_SIDE where none does."""
+    sides = range(MIN_SIDE, most + 1)
+    return MIN_SIDE - 1 + bisect_right(sides, False, key=lambda side: not fits(side))

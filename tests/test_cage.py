@@ -1,0 +1,274 @@
+"""The cage and what it holds: real children, and files that really make them hang, or take too much."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from core import cage as module
+from core.cage import Cage, InPlace, Terms, open_cage
+from core.errors import BadPicture, ImpastoError, TooLarge, UnsupportedFormat
+from core.images import decode
+from core.settings import ROOT
+from tests.processes import wait_for
+from tests.test_images import display_p3, far, oriented, png, sample, saved, slope
+
+
+@pytest.fixture
+def cage() -> Iterator[Cage]:
+    cage = Cage(Terms())
+    yield cage
+    cage.close()
+
+
+def opened_by(terms: Terms) -> Iterator[Cage]:
+    cage = Cage(terms)
+    yield cage
+    cage.close()
+
+
+@pytest.fixture
+def hurried() -> Iterator[Cage]:
+    yield from opened_by(Terms(seconds=0.5))
+
+
+@pytest.fixture
+def narrow() -> Iterator[Cage]:
+    """With little memory."""
+    yield from opened_by(Terms(memory=150_000_000))
+
+
+def slow_picture() -> bytes:
+    """24 megapixels of JPEG in 64 scans: seconds of work, within every limit but that on time."""
+    data = saved(Image.new("RGB", (6000, 4000)), "JPEG", progressive=True, quality=30)
+    starts = [found.start() for found in re.finditer(b"\xff\xda", data)]
+    scan = data[starts[5] : starts[6]]
+    return data[: starts[6]] + scan * (64 - len(starts)) + data[starts[6] :]
+
+
+def large_picture() -> bytes:
+    """24 megapixels that take 600 MB to decode."""
+    return saved(Image.new("F", (6000, 4000), 0.5), "TIFF")
+
+
+def children() -> list[psutil.Process]:
+    """Of the warden."""
+    process = module._warden._process
+    return psutil.Process(process.pid).children() if process else []
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "HEIF", "AVIF"])
+def test_what_comes_out_is_what_decoding_in_place_gives(cage: Cage, format: str) -> None:
+    mine, known = cage.decode(sample(format)), decode(sample(format))
+    assert far(mine.rgb, known.rgb) == 0 and mine.alpha is None
+    assert mine.rgb.flags.writeable and mine.rgb.flags.c_contiguous
+
+
+def test_turned_transparent_and_in_another_colour_space(cage: Cage) -> None:
+    image = Image.fromarray(np.dstack([slope(), slope()[..., 0]]))
+    data = saved(image, "PNG", icc_profile=display_p3(), exif=oriented(6))
+    mine, known = cage.decode(data), decode(data)
+    assert mine.alpha is not None and known.alpha is not None
+    assert far(mine.rgb, known.rgb) == 0 and far(mine.alpha, known.alpha) == 0
+
+
+def test_a_picture_does_not_change_with_the_next(cage: Cage) -> None:
+    first = cage.decode(sample("PNG"))
+    before = first.rgb.copy()
+    cage.decode(saved(255 - slope(), "PNG"))
+    assert far(first.rgb, before) == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"", BadPicture),
+        (b"%PDF-1.7", UnsupportedFormat),
+        (sample("PNG")[:-40], BadPicture),
+        (png(np.zeros((16, 16), np.uint8), 0, size=(9000, 9000)), TooLarge),
+        (png(np.zeros((16, 16), np.uint8), 0, size=(16, 8193)), TooLarge),
+        (bytes(17_000_000), TooLarge),
+    ],
+)
+def test_errors_are_those_of_decoding_in_place(cage: Cage, data: bytes, kind: type[ImpastoError]) -> None:
+    with pytest.raises(kind) as mine:
+        cage.decode(data)
+    with pytest.raises(kind) as known:
+        decode(data)
+    assert (mine.value.message, mine.value.extra) == (known.value.message, known.value.extra)
+
+
+def test_a_child_that_takes_too_long_is_ended_and_the_next_picture_fares_well(hurried: Cage) -> None:
+    hurried.warm()
+    with pytest.raises(BadPicture, match=r"longer than 0\.5 s|ended the decoder"):
+        hurried.decode(slow_picture())
+    assert hurried.decode(sample("JPEG")).height == 32
+
+
+def test_a_child_that_takes_too_much_memory_is_ended_and_the_next_picture_fares_well(narrow: Cage) -> None:
+    with pytest.raises(TooLarge, match="more memory"):
+        narrow.decode(large_picture())
+    assert narrow.decode(sample("JPEG")).height == 32
+
+
+def test_an_avif_that_lies_about_its_size_meets_the_limit_on_memory() -> None:
+    """64 x 64 by its boxes, 34 megapixels by what is in it."""
+    data = saved(Image.new("RGB", (8192, 4096)), "AVIF", speed=10, quality=10)
+    place = data.index(b"ispe") + 8
+    seen: list[tuple[int, int]] = []
+    narrow = Cage(Terms(memory=40_000_000))  # a fourth of what the frame takes with its colours in full
+    lie = data[:place] + bytes([0, 0, 0, 64] * 2) + data[place + 8 :]
+    with pytest.raises((BadPicture, TooLarge)):
+        narrow.decode(lie, lambda *size: seen.append(size))
+    assert seen == [(64, 64)]
+    assert narrow.decode(sample("AVIF")).height == 32
+    narrow.close()
+
+
+def test_a_child_that_dies_at_work_is_a_bad_picture(cage: Cage) -> None:
+    cage.warm()
+    (child,) = cage._idle
+    (process,), data = children(), slow_picture()
+    killing = threading.Timer(0.3, process.kill)
+    killing.start()
+    with pytest.raises(BadPicture, match="ended the decoder"):
+        cage.decode(data)
+    assert child.state == "dead"
+    assert cage.decode(sample("PNG")).height == 32
+
+
+def test_a_child_that_died_at_rest_is_noticed_by_nobody(cage: Cage) -> None:
+    cage.warm()
+    for process in children():
+        process.kill()
+        process.wait()
+    assert cage.decode(sample("PNG")).height == 32
+
+
+def test_a_warden_that_died_is_started_again(cage: Cage) -> None:
+    cage.decode(sample("PNG"))
+    assert module._warden._process
+    before, mine = module._warden._process.pid, children()
+    os.kill(before, signal.SIGKILL)
+    psutil.wait_procs(mine, timeout=60)
+    assert not any(process.is_running() for process in mine)  # with the warden
+    assert cage.decode(sample("PNG")).height == 32
+    assert module._warden._process.pid != before
+
+
+def test_a_child_is_replaced_after_so_many_pictures(cage: Cage) -> None:
+    pids = set()
+    for _ in range(module.PICTURES + 2):
+        cage.decode(sample("BMP"))
+        pids.add(cage._idle[0]._process if cage._idle else -1)
+    assert cage.decode(sample("BMP")).height == 32
+    assert len(pids) >= 2
+
+
+def test_who_is_not_admitted_costs_no_pixels_and_leaves_the_child(cage: Cage) -> None:
+    seen = []
+
+    def refuse(height: int, width: int) -> None:
+        seen.append((height, width))
+        raise TooLarge("no room")
+
+    cage.warm()
+    (child,) = cage._idle
+    for _ in range(3):
+        with pytest.raises(TooLarge, match="no room"):
+            cage.decode(slow_picture(), refuse)
+    assert seen == [(4000, 6000)] * 3
+    assert cage._idle == [child] and child.state == "ready"
+    assert cage.decode(sample("PNG"), lambda *size: seen.append(size)).height == 32
+    assert seen[-1] == (32, 48)
+
+
+def test_many_threads_and_no_descriptor_or_child_left_over(cage: Cage) -> None:
+    def work() -> None:
+        for number in range(30):
+            if number % 3 == 2:
+                with pytest.raises(BadPicture):
+                    cage.decode(sample("JPEG")[:200])
+            else:
+                assert cage.decode(sample("JPEG")).height == 32
+
+    cage.warm()
+    before = psutil.Process().num_fds() - len(cage._idle) * 3
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert 1 <= len(cage._idle) <= 6
+    assert psutil.Process().num_fds() == before + len(cage._idle) * 3  # a socket, a process, a tray
+    mine = children()
+    cage.close()
+    assert psutil.Process().num_fds() == before
+    psutil.wait_procs(mine, timeout=60)
+    assert children() == []
+
+
+def test_an_idle_child_gives_back_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its environment is the warden's, so this one has a warden of its own, which is less patient."""
+    code = (
+        "import core.cage as c, sys, time, psutil, io\n"
+        "from PIL import Image\n"
+        "cage = c.Cage(c.Terms())\n"
+        "file = io.BytesIO(); Image.new('RGB', (4000, 3000), 'red').save(file, 'JPEG')\n"
+        "cage.decode(file.getvalue())\n"
+        "(child,) = psutil.Process(c._warden._process.pid).children()\n"
+        "large = child.memory_info().rss\n"
+        "end = time.monotonic() + 60\n"
+        "while child.memory_info().rss > large - 60e6 and time.monotonic() < end: time.sleep(0.2)\n"
+        "assert child.memory_info().rss <= large - 60e6, (large, child.memory_info())\n"
+        "assert cage.decode(file.getvalue()).height == 3000\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
+
+
+@pytest.mark.parametrize("working", [False, True])
+def test_nobody_outlives_a_service_that_is_killed(working: bool) -> None:
+    code = (
+        "import core.cage as c, sys\n"
+        "cage = c.Cage(c.Terms())\n"
+        "cage.warm()\n"
+        "print(c._warden._process.pid, flush=True)\n"
+        "data = sys.stdin.buffer.read()\n"
+        "cage.decode(data)\n"
+    )
+    service = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert service.stdin and service.stdout
+    with service.stdin, service.stdout:
+        warden = psutil.Process(int(service.stdout.readline()))
+        (child,) = warden.children()
+        if working:
+            service.stdin.write(slow_picture())
+            service.stdin.close()
+            wait_for(lambda: child.cpu_times().user > 0.3)
+        service.kill()
+        service.wait()
+    psutil.wait_procs([warden, child], timeout=60)
+    assert not warden.is_running() and not child.is_running()
+
+
+def test_children_have_loaded_neither_torch_nor_the_engine() -> None:
+    code = "import sys, core.cage; assert not {'torch', 'openvino', 'fastapi'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_without_a_cage_pictures_are_admitted_and_decoded_in_place() -> None:
+    cage = open_cage(Terms(), on=False)
+    assert isinstance(cage, InPlace)
+    seen: list[tuple[int, int]] = []
+    assert far(cage.decode(sample("PNG"), lambda *size: seen.append(size)).rgb, slope()) == 0
+    assert seen == [(32, 48)]
+    with pytest.raises(UnsupportedFormat):
+        cage.decode(b"hello")

@@ -1,0 +1,164 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from api.main import create_app
+from core.cost import PAINTED, PICTURE, Budget, Work
+from core.errors import Busy, TooLarge
+from core.memory import memory_limit
+from core.names import STRIDES
+from core.settings import Settings
+from tests.test_api import opened, problem, stylize
+from tests.test_images import saved
+
+SQUARE = Work(100, 100, "aonet")
+"""10,000 pixels, all of them shown."""
+
+
+def test_every_network_has_a_price():
+    assert PAINTED.keys() == STRIDES.keys()
+
+
+def test_what_a_work_takes():
+    assert SQUARE.memory == 10_000 * (PICTURE + PAINTED["aonet"])
+    assert Work(100, 100).memory == 10_000 * PICTURE
+    assert Work(100, 100, "vgg16", paint_size=50).memory == 10_000 * PICTURE + 2_500 * PAINTED["vgg16"]
+    assert Work(400, 200, "aonet", max_side=100).shown == 5_000
+    assert Work(400, 200, "aonet", paint_size=1280, max_side=100).shown == 5_000
+
+
+def test_room_is_given_back():
+    budget = Budget(SQUARE.memory)
+    for _ in range(3):
+        with budget.room() as take:
+            take(SQUARE)
+    with pytest.raises(ZeroDivisionError), budget.room() as take:
+        take(SQUARE)
+        raise ZeroDivisionError
+    with budget.room() as take:
+        take(SQUARE)
+
+
+def test_no_room_now_says_what_would_do_now():
+    budget = Budget(SQUARE.memory + 500_000)
+    with budget.room() as first:
+        first(SQUARE)
+        with pytest.raises(Busy, match="are free now: ask for paint_size=") as refused, budget.room() as second:
+            second(SQUARE)
+        extra = refused.value.extra
+        assert extra["retry_after"] >= 1
+        for name, side in extra.items() - {("retry_after", extra["retry_after"])}:
+            would_do = Work(100, 100, "aonet", side) if name == "paint_size" else Work(side, side, "aonet")
+            slightly_more = (
+                Work(100, 100, "aonet", side + 1) if name == "paint_size" else Work(side + 1, side + 1, "aonet")
+            )
+            with budget.room() as second:
+                second(would_do)
+            with pytest.raises(Busy), budget.room() as second:
+                second(slightly_more)
+        assert {"paint_size", "max_side"} < extra.keys()
+    with budget.room() as take:
+        take(SQUARE)
+
+
+def test_no_room_ever_says_what_would_do():
+    budget = Budget(SQUARE.memory - 1)
+    advice = "ask for paint_size=99 or scale the picture's longer side to 99"
+    with pytest.raises(TooLarge, match=advice) as refused, budget.room() as take:
+        take(SQUARE)
+    assert refused.value.extra == {
+        "limit": SQUARE.memory - 1, "actual": SQUARE.memory, "paint_size": 99, "max_side": 99,
+    }  # fmt: skip
+    with budget.room() as take:
+        take(Work(100, 100, "aonet", 99))
+
+
+def test_a_picture_that_nothing_helps():
+    with pytest.raises(TooLarge, match="send a smaller one") as refused, Budget(1000).room() as take:
+        take(SQUARE)
+    assert refused.value.extra.keys() == {"limit", "actual"}
+
+
+def test_what_is_asked_for_by_another_name():
+    with pytest.raises(TooLarge, match="ask for side=99") as refused, Budget(SQUARE.memory - 1).room() as take:
+        take(Work(100, 100, "aonet", 100, 100, knob="side"))
+    assert refused.value.extra["side"] == 99
+
+
+def test_seconds_are_learnt_and_foreseen():
+    budget = Budget(10**12, seconds=10)
+    large = Work(3000, 3000, "aonet")
+    assert budget.expected(large) == 0
+    budget.learn("aonet", 100, 50)  # too small to say anything
+    assert budget.expected(large) == 0
+    budget.learn("aonet", 1_000_000, 2)
+    assert budget.expected(large) == pytest.approx(18)
+    assert budget.expected(Work(3000, 3000, "vgg16")) == 0
+    with pytest.raises(TooLarge, match="and 18 s; at most 10 s") as refused, budget.room() as take:
+        take(large)
+    assert refused.value.extra["paint_size"] == 2236  # the root of 5 million
+    budget.learn("aonet", 1_000_000, 1)
+    assert 9 < budget.expected(large) < 18
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "1000000\n"}, 1_000_000),
+        (
+            {
+                "proc/self/cgroup": "0::/a/b\n",
+                "sys/fs/cgroup/a/memory.max": "7\n",
+                "sys/fs/cgroup/a/b/memory.max": "max",
+            },
+            7,
+        ),
+        (
+            {
+                "proc/self/cgroup": "5:cpu,cpuacct:/x\n4:memory:/docker/1\n0::/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9000",
+                "sys/fs/cgroup/cpu/memory.limit_in_bytes": "1",
+            },
+            9000,
+        ),
+        ({"proc/self/cgroup": "0::/\n"}, None),
+        ({}, None),
+    ],
+)
+def test_the_memory_of_a_container(tmp_path: Path, files: dict[str, str], limit: int | None):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    whole = memory_limit(tmp_path / "nothing")
+    assert memory_limit(tmp_path) == (limit or whole)
+    assert whole > 100e6
+
+
+def test_the_service_refuses_before_it_decodes_and_takes_what_it_has_named(settings: Settings):
+    photograph = saved(np.zeros((300, 400, 3), np.uint8), "JPEG")
+    budget = 120_000 * PICTURE + 30_000 * PAINTED["aonet"]
+    for client in opened(TestClient(create_app(settings.model_copy(update={"memory": budget})))):
+        body = problem(stylize(client, photograph), 413)
+        assert (body["error"], body["limit"], body["paint_size"]) == ("too_large", budget, 200)
+        assert stylize(client, photograph, f"style=plain&paint_size={body['paint_size']}").status_code == 200
+        assert problem(stylize(client, photograph, "style=plain&paint_size=201"), 413)
+        small = saved(np.zeros((300 * body["max_side"] // 400, body["max_side"], 3), np.uint8), "JPEG")
+        assert stylize(client, small).status_code == 200
+        assert stylize(client, photograph, "style=plain&strength=0").status_code == 200
+        compared = client.post("/compare?style=plain", files={"image": ("a.jpg", photograph)})
+        assert 64 <= problem(compared, 413)["side"] < 384
+
+
+def test_a_service_that_is_full_says_when_and_what(settings: Settings):
+    photograph = saved(np.zeros((300, 400, 3), np.uint8), "JPEG")
+    app = create_app(settings.model_copy(update={"memory": 2 * Work(300, 400, "aonet").memory}))
+    for client in opened(TestClient(app)):
+        with app.state.service.budget.room() as take:
+            take(Work(300, 600, "aonet"))
+            response = stylize(client, photograph)
+            body = problem(response, 503)
+            assert int(response.headers["retry-after"]) >= 1
+            assert stylize(client, photograph, f"style=plain&paint_size={body['paint_size']}").status_code == 200
+        assert stylize(client, photograph).status_code == 200

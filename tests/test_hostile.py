@@ -1,0 +1,295 @@
+"""What clients may send, to a service as it really runs: nothing crashes it, stalls it, leaks from it or fills it.
+
+In a short form here; `make chaos` runs it at full length and shows the figures.
+"""
+
+import http.client
+import io
+import json
+import secrets
+import threading
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from PIL import Image
+
+from core.settings import ROOT, Settings
+from tests.corpus import Bad, corpus
+from tests.fuzz import mutations
+from tests.processes import Process, Service, wait_for
+from tests.test_images import planted, sample, saved
+
+WRONG = {400, 413, 415}
+"""Statuses of a picture that is refused."""
+ASIDE = "strength=0&format=jpeg"
+"""Parameters with which a picture is decoded and encoded, and no network works."""
+
+
+@pytest.fixture(scope="module")
+def service(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("hostile")
+    settings = Settings(
+        models=ROOT / "models",
+        styles=folder / "styles",
+        cache=cache,
+        device="cpu",
+        store=str(folder / "jobs.sqlite"),
+        storage=str(folder / "storage"),
+        work=folder / "work",
+        datasets=folder / "datasets",
+    )
+    service = Service(settings, folder / "log")
+    wait_for(lambda: (service.answers("/readyz") or {}).get("ready"))
+    yield service
+    service.terminate()
+    Process.all.remove(service)
+
+
+class Client:
+    """A connection for each request: the service closes those that are idle for a while."""
+
+    def __init__(self, service: Service) -> None:
+        self.port = service.port
+
+    def post(self, path: str, *fields: tuple[str, str | bytes]) -> tuple[int, bytes]:
+        """Status and body. A field of bytes is a file."""
+        mark = secrets.token_hex(16)
+        body = b""
+        for name, value in fields:
+            file = '; filename="a.jpg"' if isinstance(value, bytes) else ""
+            body += f'--{mark}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode()
+            body += (value if isinstance(value, bytes) else value.encode()) + b"\r\n"
+        headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+        return self.request("POST", path, body + f"--{mark}--\r\n".encode(), headers)
+
+    def request(self, method: str, path: str, body: bytes = b"", headers: Any = None) -> tuple[int, bytes]:
+        with closing(http.client.HTTPConnection("localhost", self.port, timeout=60)) as connection:
+            connection.request(method, path, body, headers or {})
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def stylize(self, data: bytes, query: str = ASIDE) -> tuple[int, bytes]:
+        return self.post(f"/stylize?style=wave&{query}", ("image", data))
+
+
+def decoders(service: Service) -> list[psutil.Process]:
+    """The service itself, and the processes that decode for it."""
+    own = psutil.Process(service.process.pid)
+    wardens = [process for process in own.children() if "core.cage" in process.cmdline()]
+    return [own, *wardens, *(child for warden in wardens for child in warden.children())]
+
+
+def memory(service: Service) -> int:
+    return sum(process.memory_info().rss for process in decoders(service))
+
+
+def report(text: str) -> None:
+    print(f"\nhostile: {text}", flush=True)
+
+
+def test_bad_pictures_are_told_so_and_leave_nothing_behind(service: Service) -> None:
+    client = Client(service)
+    for data in (sample("JPEG"), saved(Image.new("RGB", (4000, 3000)), "JPEG")):
+        assert client.stylize(data)[0] == 200
+    before, took, statuses = memory(service), {}, Counter[int]()
+    pictures = list(corpus())
+    assert len(pictures) >= 150
+    for bad in pictures:
+        begun = time.monotonic()
+        status, body = client.stylize(bad.data)
+        took[bad.name] = time.monotonic() - begun
+        statuses[status] += 1
+        check(bad, status, body)
+    assert max(took.values()) < 15, max(took, key=lambda name: took[name])  # decoding is ended after 10
+    assert service.answers("/livez") == {"live": True}
+    time.sleep(1)
+    grown = memory(service) - before
+    slow = {name: round(seconds, 1) for name, seconds in took.items() if seconds > 1}
+    report(f"{len(pictures)} bad pictures: {dict(statuses)}; over 1 s: {slow}; memory {grown / 1e6:+.0f} MB")
+    assert grown < 300e6
+
+
+def check(bad: Bad, status: int, body: bytes) -> None:
+    """The answer that it deserves, in our form."""
+    expected = {"refused": WRONG, "painted": {200}, "either": WRONG | {200}}[bad.answer]
+    assert status in expected, (bad.name, status, body[:300])
+    if status == 200:
+        assert body.startswith(b"\xff\xd8"), bad.name
+    else:
+        problem = json.loads(body)
+        assert problem["error"] and problem["detail"], bad.name
+
+
+def test_bad_pictures_as_styles_and_in_archives(service: Service) -> None:
+    """The other doors: a comparison, a job's photograph, style and training photographs."""
+    client = Client(service)
+    for bad in list(corpus())[::40]:
+        allowed = WRONG | ({200, 202} if bad.answer != "refused" else set())
+        zipped = io.BytesIO()
+        with zipfile.ZipFile(zipped, "w") as archive:
+            archive.writestr("a.jpg", bad.data)
+        train = (("kind", "train"), ("name", secrets.token_hex(8)))
+        for path, fields in (
+            ("/compare?style=wave&arch=aonet&strength=0&side=64", (("image", bad.data),)),
+            ("/jobs", (("kind", "gatys"), ("style", "wave"), ("num_iterations", "1"), ("image", bad.data))),
+            (
+                "/jobs",
+                (("kind", "gatys"), ("num_iterations", "1"), ("image", sample("PNG")), ("style_image", bad.data)),
+            ),
+            ("/jobs", (*train, ("style", "wave"), ("steps", "1"), ("content_images", zipped.getvalue()))),
+        ):
+            status, body = client.post(path, *fields)
+            assert status in allowed, (bad.name, path, fields[0], status, body[:300])
+            if status == 202:
+                assert client.request("DELETE", json.loads(body)["links"]["self"])[0] == 204
+
+
+def test_mutations_of_good_files(service: Service, full: bool) -> None:
+    count = 50_000 if full else 2_000
+    statuses, failures = Counter[int](), []
+    pictures, lock = mutations(7, count), threading.Lock()
+
+    def send() -> None:
+        client = Client(service)
+        while True:
+            with lock:
+                data = next(pictures, None)
+            if data is None:
+                return
+            try:
+                status, body = client.stylize(data)
+            except (OSError, http.client.HTTPException) as error:
+                failures.append((data, error))
+                return
+            statuses[status] += 1
+            if status not in WRONG | {200}:
+                failures.append((data, body[:300]))
+
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    report(f"{count} mutations: {dict(statuses)}")
+    assert not failures
+    assert sum(statuses.values()) == count
+    assert statuses[200] > count / 50 and statuses[400] > count / 10  # neither all good nor all bad
+    assert service.answers("/livez") == {"live": True}
+
+
+def test_the_same_ten_thousand_times(service: Service, full: bool) -> None:
+    """Memory, file descriptors and temporary files are back to where they were."""
+    count, client = (10_000 if full else 300), Client(service)
+
+    def send(count: int) -> None:
+        for number in range(count):
+            data = sample("JPEG") if number % 5 else sample("JPEG")[:300]
+            assert client.stylize(data)[0] == (200 if number % 5 else 400)
+
+    send(100)
+    own = psutil.Process(service.process.pid)
+    before, files, temporary = own.memory_info().rss, own.num_fds(), len(list(Path("/tmp").iterdir()))
+    send(count)
+    after = own.memory_info().rss
+    grown = f"RSS {before / 1e6:.0f} -> {after / 1e6:.0f} MB, descriptors {files} -> {own.num_fds()}"
+    report(f"{count} requests in a row: {grown}")
+    assert after < before * 1.05 + 10e6
+    assert own.num_fds() <= files + 1  # the children of the cage come and go
+    assert len(list(Path("/tmp").iterdir())) <= temporary + 2  # others are at work there, too
+
+
+def test_more_clients_than_places(service: Service, full: bool) -> None:
+    """All are painted for or told when to come back."""
+    photograph, seconds = saved(Image.new("RGB", (256, 256), "teal"), "JPEG"), 60 if full else 4
+    statuses, waits, failures = Counter[int](), list[float](), []
+
+    def send(until: float) -> None:
+        client = Client(service)
+        while time.monotonic() < until:
+            begun = time.monotonic()
+            status, body = client.stylize(photograph, "format=jpeg")
+            statuses[status] += 1
+            if status == 200:
+                waits.append(time.monotonic() - begun)
+            elif status == 503:
+                time.sleep(min(1, json.loads(body)["retry_after"]))
+            else:
+                failures.append(body)
+
+    def crowd(seconds: float) -> None:
+        threads = [threading.Thread(target=send, args=(time.monotonic() + seconds,)) for _ in range(32)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    crowd(seconds / 4)
+    own = psutil.Process(service.process.pid)
+    before = own.memory_info().rss
+    crowd(seconds)
+    after = own.memory_info().rss
+    p99 = sorted(waits)[int(0.99 * len(waits))]
+    report(f"32 clients: {dict(statuses)}, p99 {p99:.1f} s, RSS {before / 1e6:.0f} -> {after / 1e6:.0f} MB")
+    assert not failures
+    assert statuses.keys() == {200, 503}
+    assert after < before * 1.05 + 10e6
+
+
+def test_nothing_that_was_planted_in_a_file_comes_out_anywhere(service: Service) -> None:
+    """A place, a comment, XMP and a colour profile, each marked SECRET: in no answer, stored file, record or log."""
+    client, bodies = Client(service), []
+    files = [planted(format) for format in ("JPEG", "PNG", "WEBP", "TIFF", "HEIF", "AVIF")]
+    for data in files:
+        assert data.count(b"SECRET") >= 2
+        for format in ("png", "jpeg", "webp"):
+            status, body = client.stylize(data, f"max_side=32&format={format}")
+            assert status == 200
+            bodies.append(body)
+        for broken in (data[: len(data) * 2 // 3], b"GIF89a" + data, data.replace(b"\xff\xda", b"\xff\xc8")):
+            bodies.append(client.stylize(broken)[1])
+        bodies.append(client.post("/compare?style=wave&arch=aonet&side=64", ("image", data))[1])
+    jobs: list[dict[str, Any]] = []
+    for data in files[:2]:
+        fields = (("kind", "gatys"), ("num_iterations", "1"), ("size", "32"), ("image", data), ("style_image", data))
+        status, body = client.post("/jobs", *fields)
+        assert status == 202, body
+        jobs.append(json.loads(body))
+    for job in jobs:
+        wait_for(lambda job=job: service.answers(job["links"]["self"])["status"] == "succeeded")
+    train = (("kind", "train"), ("name", "planted"), ("style_image", files[0]), ("content_images", files[1]))
+    status, body = client.post("/jobs", *train, ("steps", "1"), ("content_images", files[2]))
+    assert status == 202, body
+    client.post(json.loads(body)["links"]["cancel"])
+    bodies.append(body)
+    folder = service.log.parent
+    stored = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+    assert sum(data.startswith(b"\x89PNG") for data in stored) >= 5  # inputs and results
+    for data in (*bodies, *stored):
+        assert b"SECRET" not in data
+        for part in _pictures(data):
+            for mark in (
+                b"SECRET",
+                b"Exif",
+                b"ICC_PROFILE",
+                b"iCCP",
+                b"ns.adobe.com",
+                b"zTXt",
+                b"iTXt",
+                b"eXIf",
+            ):
+                assert mark not in part
+
+
+def _pictures(data: bytes) -> list[bytes]:
+    """The pictures in a stored file: itself, or those in an archive."""
+    if data.startswith(b"PK\3\4"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            return [archive.read(name) for name in archive.namelist()]
+    return [data] if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"RIFF")) else []
