@@ -20,12 +20,16 @@ from core.errors import (
     NoSpace,
     NotFound,
     TooLarge,
+    TooMany,
+    Unauthorized,
     Unavailable,
     UnsupportedFormat,
 )
+from core.logs import request_id
 
 STATUS: dict[type[ImpastoError], int] = {
     BadPicture: 400,
+    Unauthorized: 401,
     Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
@@ -33,6 +37,7 @@ STATUS: dict[type[ImpastoError], int] = {
     TooLarge: 413,
     UnsupportedFormat: 415,
     BadParameter: 422,
+    TooMany: 429,
     BadCheckpoint: 500,
     Busy: 503,
     Unavailable: 503,
@@ -48,6 +53,8 @@ def answer(error: ImpastoError) -> JSONResponse:
     """The error as JSON; what will pass also as a Retry-After header."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     headers = {"Retry-After": str(error.extra["retry_after"])} if "retry_after" in error.extra else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse({"error": error.code, "detail": error.message, **error.extra}, status, headers)
 
 
@@ -79,7 +86,7 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         content = {"error": "internal", "detail": "Something went wrong here that should not have. It has been logged."}
-        return JSONResponse(content, 500)
+        return JSONResponse(content | {"request": request_id.get()}, 500)
 
 
 def _sentence(error: dict[str, object]) -> str:
