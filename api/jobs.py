@@ -97,6 +97,19 @@ def _form() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+_LINKS = {
+    operation.split("_")[0]: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
+    for operation in (
+        "show_jobs__id__get",
+        "result_jobs__id__result_get",
+        "preview_jobs__id__preview_get",
+        "losses_jobs__id__losses_get",
+        "plot_jobs__id__losses_png_get",
+        "cancel_jobs__id__cancel_post",
+        "delete_jobs__id__delete",
+    )
+}
+"""Where the answer of a submission leads to."""
 _REFUSED: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": text}
     for code, text in {
@@ -122,7 +135,7 @@ _STYLE: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/jobs", status_code=202, responses=_REFUSED, openapi_extra=_form())
+@router.post("/jobs", status_code=202, responses={202: {"links": _LINKS}, **_REFUSED}, openapi_extra=_form())
 async def submit(
     request: Request,
     response: Response,
@@ -143,7 +156,7 @@ async def submit(
     return view(job)
 
 
-@router.get("/jobs", responses={403: {"model": Problem, "description": "not from this machine, or without a key"}})
+@router.get("/jobs", responses=_UNKNOWN)
 def page(
     request: Request,
     status: Status | None = None,

@@ -48,6 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
         "description": DESCRIPTION,
         "version": version("impasto"),
         "lifespan": lifespan,
+        "responses": routes.EVERYWHERE,
         "form_limits": {"max_files": PARTS, "max_fields": PARTS},
     }
     app: FastAPI = FastAPIOffline(**about, redoc_url=None) if settings.docs else FastAPI(**about, openapi_url=None)

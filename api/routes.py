@@ -49,6 +49,12 @@ class Model(BaseModel):
     card: Card
 
 
+EVERYWHERE: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "a key is needed: `Authorization: Bearer …`"},
+    403: {"model": Problem, "description": "not for this caller, by this name, or from this page"},
+    422: {"model": Problem, "description": "a parameter that is missing or out of bounds"},
+    429: {"model": Problem, "description": "too many requests; come back after `Retry-After` seconds"},
+}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "no picture, or a broken one"},
     404: {
