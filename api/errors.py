@@ -97,7 +97,7 @@ def install(app: FastAPI) -> None:
 
 def _methods(app: FastAPI, request: Request) -> Iterator[set[str]]:
     for route in _flat(app.routes):
-        if isinstance(route, APIRoute) and route.path_regex.match(request.url.path):
+        if isinstance(route, APIRoute) and route.path_regex.match(request.scope["path"]):
             yield route.methods or set()
 
 

@@ -82,17 +82,19 @@ def test_thirty_two_clients_for_a_minute(service, photo):
     for record in (served, statuses):
         record.clear()
     rss.append(process(service)[0])
+    begun = time.monotonic()
     asyncio.run(load(60))
+    elapsed = time.monotonic() - begun  # the last that were taken on are answered, too
     rss.append(process(service)[0])
-    alone = 60 / len(served) * 2  # seconds of one, two at once
-    bound = (2 + 16) / 2 * alone
+    bound = (2 + 16) * elapsed / len(served)  # who is let in has a place in the queue, which moves so fast
     drift = rss[1] / rss[0] - 1
-    print(f"\n32 clients, 60 s: {dict(statuses)}, {len(served) / 60:.1f} a second, ", end="")
+    print(f"\n32 clients, 60 s: {dict(statuses)}, {len(served) / elapsed:.1f} a second, ", end="")
     print(
         f"p50 {percentile(served, 0.5):.2f} s, p99 {percentile(served, 0.99):.2f} s, the queue's bound {bound:.2f} s, "
     )
     print(f"RSS {rss[0]:.0f} -> {rss[1]:.0f} MB, {drift:+.1%}")
     assert set(statuses) <= {200, 503}
+    assert percentile(served, 0.99) < 1.3 * bound
     assert abs(drift) < 0.05
 
 
