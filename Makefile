@@ -48,7 +48,7 @@ bench:
 
 chaos:
 	$(SET_UP) test
-	@$(BIN)/pytest tests/test_chaos.py tests/test_hostile.py --full -s $(ARGS)
+	@$(BIN)/pytest tests/test_chaos.py tests/test_hostile.py tests/test_load.py tests/test_contract.py --full -s $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

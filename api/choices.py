@@ -28,6 +28,10 @@ class Sizes(BaseModel):
     max_photographs: int
     jobs: bool
     """Whether jobs are taken on."""
+    keys: bool
+    """Whether painting and jobs need a key."""
+    docs: bool
+    """Whether there is /docs."""
     readable: str
     """The kinds of picture that are read."""
     name: str
@@ -59,6 +63,8 @@ def limits(request: Request) -> Sizes:
         max_upload=settings.max_upload,
         max_photographs=settings.max_photographs,
         jobs=settings.jobs,
+        keys=bool(settings.keys),
+        docs=settings.docs,
         readable=READABLE,
         name=NAME,
     )

@@ -2,11 +2,14 @@
 
 import errno
 import logging
+from collections.abc import Iterable, Iterator
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 
 from core.errors import (
     BadCheckpoint,
@@ -20,12 +23,16 @@ from core.errors import (
     NoSpace,
     NotFound,
     TooLarge,
+    TooMany,
+    Unauthorized,
     Unavailable,
     UnsupportedFormat,
 )
+from core.logs import request_id
 
 STATUS: dict[type[ImpastoError], int] = {
     BadPicture: 400,
+    Unauthorized: 401,
     Forbidden: 403,
     NotFound: 404,
     Conflict: 409,
@@ -33,6 +40,7 @@ STATUS: dict[type[ImpastoError], int] = {
     TooLarge: 413,
     UnsupportedFormat: 415,
     BadParameter: 422,
+    TooMany: 429,
     BadCheckpoint: 500,
     Busy: 503,
     Unavailable: 503,
@@ -48,6 +56,8 @@ def answer(error: ImpastoError) -> JSONResponse:
     """The error as JSON; what will pass also as a Retry-After header."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     headers = {"Retry-After": str(error.extra["retry_after"])} if "retry_after" in error.extra else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse({"error": error.code, "detail": error.message, **error.extra}, status, headers)
 
 
@@ -68,7 +78,10 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: HTTPException) -> JSONResponse:
         names = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
         content = {"error": names.get(error.status_code, "error"), "detail": str(error.detail)}
-        return JSONResponse(content, error.status_code, error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # of all routes at that path, not of the first
+            headers["Allow"] = ", ".join(sorted(set().union(*_methods(app, request))))
+        return JSONResponse(content, error.status_code, headers)
 
     @app.exception_handler(OSError)
     async def disk(request: Request, error: OSError) -> JSONResponse:
@@ -79,7 +92,19 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         content = {"error": "internal", "detail": "Something went wrong here that should not have. It has been logged."}
-        return JSONResponse(content, 500)
+        return JSONResponse(content | {"request": request_id.get()}, 500)
+
+
+def _methods(app: FastAPI, request: Request) -> Iterator[set[str]]:
+    for route in _flat(app.routes):
+        if isinstance(route, APIRoute) and route.path_regex.match(request.scope["path"]):
+            yield route.methods or set()
+
+
+def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    for route in routes:
+        yield route
+        yield from _flat(getattr(getattr(route, "original_router", None), "routes", ()))
 
 
 def _sentence(error: dict[str, object]) -> str:

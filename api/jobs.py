@@ -2,7 +2,6 @@
 
 import csv
 import io
-import ipaddress
 import threading
 from typing import Annotated, Any
 
@@ -11,8 +10,10 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
 from api.events import events
-from api.routes import Problem
+from api.gate import denied
+from api.routes import Problem, caller
 from api.service import Service
+from api.space import check_space
 from api.submit import FILES, Submission
 from core.errors import BadParameter, Conflict, Forbidden, NotFound
 from core.images import MEDIA_TYPES
@@ -20,6 +21,7 @@ from core.jobs import Failure, Job, Kind, Progress, Status
 from core.recipes import GatysParams, TrainJobParams
 
 router = APIRouter(tags=["jobs"])
+styles = APIRouter()
 none = APIRouter(include_in_schema=False)
 """Instead, where no jobs are taken on."""
 MEDIA = {f".{name}": media for name, media in MEDIA_TYPES.items()}
@@ -54,25 +56,12 @@ def service(request: Request) -> Service:
     return found
 
 
-def only_here(request: Request) -> None:
-    """Until there are keys, what concerns everybody is answered to this machine alone. A name that was made to point
-    here by somebody's web page does not count as this machine's."""
-    name = (request.url.hostname or "").strip("[]")
-    if not (
-        _is_loopback(request.client.host if request.client else "") and (name == "localhost" or _is_loopback(name))
-    ):
-        raise Forbidden("This is answered only to the machine that the service runs on, by the name of localhost.")
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
-
-
 def known_job(id: str, request: Request) -> Job:
-    return service(request).jobs.get(id)
+    """Another's job is answered as one that never was."""
+    job = service(request).jobs.get(id)
+    if not caller(request).sees(job):
+        raise NotFound(f"There is no job {id[:64]!r}.")
+    return job
 
 
 Known = Annotated[Job, Depends(known_job)]
@@ -108,6 +97,19 @@ def _form() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+_LINKS = {
+    operation.split("_")[0]: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
+    for operation in (
+        "show_jobs__id__get",
+        "result_jobs__id__result_get",
+        "preview_jobs__id__preview_get",
+        "losses_jobs__id__losses_get",
+        "plot_jobs__id__losses_png_get",
+        "cancel_jobs__id__cancel_post",
+        "delete_jobs__id__delete",
+    )
+}
+"""Where the answer of a submission leads to."""
 _REFUSED: dict[int | str, dict[str, Any]] = {
     code: {"model": Problem, "description": text}
     for code, text in {
@@ -127,7 +129,13 @@ _UNKNOWN: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.post("/jobs", status_code=202, responses=_REFUSED, openapi_extra=_form())
+_STYLE: dict[int | str, dict[str, Any]] = {
+    403: {"model": Problem, "description": "not from this machine or without an admin's key; or it came with Impasto"},
+    404: {"model": Problem, "description": "no such style"},
+}
+
+
+@router.post("/jobs", status_code=202, responses={202: {"links": _LINKS}, **_REFUSED}, openapi_extra=_form())
 async def submit(
     request: Request,
     response: Response,
@@ -138,26 +146,30 @@ async def submit(
     curl -F kind=gatys -F image=@cat.jpg -F style=wave localhost:8000/jobs
     """
     here = service(request)
-    async with request.form(max_files=here.settings.max_photographs + 10, max_fields=200) as form:
+    check_space(here.settings)  # before what is sent is put on the disk
+    async with request.form(max_files=here.settings.max_photographs + 10, max_fields=64) as form:
         if not form:
             raise BadParameter("The request is no multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave")
         submission = Submission(form, here.settings, here.storage, here.zoo, here.decode)
-        job = await here.intake.run(lambda: here.submit(submission, idempotency_key))
+        job = await here.intake.run(lambda: here.submit(submission, idempotency_key, caller(request).name))
     response.headers["Location"] = f"/jobs/{job.id}"
     return view(job)
 
 
-@router.get("/jobs", responses={403: {"model": Problem, "description": "not from this machine"}})
+@router.get("/jobs", responses=_UNKNOWN)
 def page(
     request: Request,
     status: Status | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[str | None, Query(description="the last job of the page before")] = None,
-    _: None = Depends(only_here),
 ) -> JobPage:
-    """All jobs, the newest first. Only on this machine: an id is a secret, and this tells them all."""
-    jobs = service(request).jobs
-    found = jobs.store.list(status or "all", newest=True, limit=limit + 1, after=jobs.get(after) if after else None)
+    """Jobs, the newest first: a key's own, or all of them to an admin's and, without keys, to this machine."""
+    who, jobs = caller(request), service(request).jobs
+    if not who.keyed and not who.may("admin"):  # an id is a secret, and this would tell them all
+        raise denied(who, "admin")
+    name = status or "all" if who.may("admin") else f"{status or 'all'} of {who.name}"
+    last = known_job(after, request) if after else None
+    found = jobs.store.list(name, newest=True, limit=limit + 1, after=last)
     more = None
     if len(found) > limit:
         more = f"/jobs?limit={limit}&after={found[limit - 1].id}" + (f"&status={status}" if status else "")
@@ -228,9 +240,9 @@ def delete(job: Known, request: Request) -> None:
     here.storage.erase(f"jobs/{job.id}")
 
 
-@router.delete("/styles/{arch}/{dataset}/{style}", status_code=204, tags=["paint"], responses=_UNKNOWN)
-def delete_style(arch: str, dataset: str, style: str, request: Request, _: None = Depends(only_here)) -> None:
-    """Remove a model that was trained here. Only on this machine."""
+@styles.delete("/styles/{arch}/{dataset}/{style}", status_code=204, tags=["paint"], responses=_STYLE)
+def delete_style(arch: str, dataset: str, style: str, request: Request) -> None:
+    """Remove a model that was trained here. Needs an admin's key, or without keys this machine."""
     here = service(request)
     path = here.zoo.find(arch, dataset, style).path
     if not path.is_relative_to(here.settings.styles):

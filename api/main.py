@@ -4,15 +4,23 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
 
-from api import choices, errors, jobs, page, routes
+from api import choices, errors, jobs, metrics, page, routes
 from api.body import BodyLimit
+from api.gate import Gate
 from api.headers import SafeHeaders
+from api.metrics import Metrics
+from api.requests import Requests
 from api.service import Service
 from core.settings import Settings
+
+PARTS = 64
+"""Of a multipart form: files, and fields. Trainings alone may have more files."""
 
 DESCRIPTION = """Send a photograph, get it painted.
 
@@ -27,6 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = Service(settings)
         app.state.service = service
+        app.state.metrics.watch(service)
         # A thread, so that /livez answers while a first conversion takes its seconds.
         warming = threading.Thread(target=service.warm, name="warm", daemon=True)
         warming.start()
@@ -34,14 +43,32 @@ def create_app(settings: Settings) -> FastAPI:
         service.close()
         warming.join()  # a process that ends inside the compiler aborts
 
-    app: FastAPI = FastAPIOffline(
-        title="Impasto", description=DESCRIPTION, version=version("impasto"), redoc_url=None, lifespan=lifespan
-    )
+    about: dict[str, Any] = {
+        "title": "Impasto",
+        "description": DESCRIPTION,
+        "version": version("impasto"),
+        "lifespan": lifespan,
+        "responses": routes.EVERYWHERE,
+        "form_limits": {"max_files": PARTS, "max_fields": PARTS},
+    }
+    app: FastAPI = FastAPIOffline(**about, redoc_url=None) if settings.docs else FastAPI(**about, openapi_url=None)
+    app.state.metrics = Metrics()
     app.state.stopping = threading.Event()  # set by whoever runs the server: streams without an end then have one
-    for part in (page.router, choices.router, routes.router, jobs.router if settings.jobs else jobs.none):
+    slow = jobs.router if settings.jobs else jobs.none
+    for part in (page.router, choices.router, routes.router, slow, jobs.styles, metrics.router):
         app.include_router(part)
     app.mount("/web", page.compressed)
     app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, larger={"/jobs": settings.max_upload})
+    app.add_middleware(Gate, settings=settings)
+    if origins := settings.listed("origins"):
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
+            expose_headers=["Impasto-Picture", "Location", "Retry-After", "Server-Timing", "X-Request-ID"],
+        )
     app.add_middleware(SafeHeaders)
+    app.add_middleware(Requests, metrics=app.state.metrics)
     errors.install(app)
     return app

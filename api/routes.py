@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from api.errors import NO_PICTURE
+from api.gate import Caller
 from api.service import Painted, Service
 from core.checkpoints import Card
 from core.errors import BadParameter
@@ -48,6 +49,12 @@ class Model(BaseModel):
     card: Card
 
 
+EVERYWHERE: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "a key is needed: `Authorization: Bearer …`"},
+    403: {"model": Problem, "description": "not for this caller, by this name, or from this page"},
+    422: {"model": Problem, "description": "a parameter that is missing or out of bounds"},
+    429: {"model": Problem, "description": "too many requests; come back after `Retry-After` seconds"},
+}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "no picture, or a broken one"},
     404: {
@@ -85,7 +92,9 @@ async def stylize(
     service: Service = request.app.state.service
     begun = time.perf_counter()
     data = await picture(service, image, params.picture)
+    request.app.state.metrics.cache("picture", params.picture is not None)
     painted = await service.slots.run(lambda: service.stylize(data, params))
+    request.app.state.metrics.engine(f"{params.arch}/{params.dataset}/{params.style}", painted.spans["engine"])
     stem = f"{params.style}-{params.arch}-{params.dataset}"
     return _answer(painted, stem, params.format, begun, params.picture or service.recent.keep(data))
 
@@ -103,6 +112,7 @@ async def compare(
     service: Service = request.app.state.service
     begun = time.perf_counter()
     data = await picture(service, image, params.picture)
+    request.app.state.metrics.cache("picture", params.picture is not None)
     painted = await service.slots.run(lambda: service.compare(data, params))
     names = [name for name in (params.style, params.arch, params.dataset) if name] or ["all"]
     return _answer(painted, "-".join(names), params.format, begun, params.picture or service.recent.keep(data))
@@ -115,6 +125,12 @@ async def picture(service: Service, image: UploadFile | None, token: str | None)
     if not image and token is None:
         raise BadParameter(NO_PICTURE)
     return await image.read() if image else service.recent.get(token or "")
+
+
+def caller(request: Request) -> Caller:
+    """Who asks, as the gate has found."""
+    found: Caller = request.state.caller
+    return found
 
 
 @router.get("/styles", tags=["paint"])
@@ -135,6 +151,7 @@ async def example(arch: str, dataset: str, style: str, request: Request) -> Resp
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     data = await run_in_threadpool(service.examples.kept, key)
+    request.app.state.metrics.cache("example", data is not None)
     data = data or await service.gallery.run(lambda: service.examples.make(path, key))
     return Response(data, media_type="image/webp", headers=headers)
 
@@ -145,12 +162,31 @@ def livez() -> dict[str, bool]:
     return {"live": True}
 
 
-@router.get("/readyz", tags=["health"], responses={503: {"description": "still loading, or nothing to paint with"}})
+class Ready(BaseModel):
+    ready: bool
+    state: str
+    """`ready`, `loading`, or why not."""
+
+
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Ready, "description": "not yet, or why not"}}
+
+
+@router.get("/readyz", tags=["health"], response_model=Ready, responses=_NOT_READY)
 def readyz(request: Request) -> JSONResponse:
-    """A first model is loaded, or why not."""
+    """A first model is loaded, so that pictures can be painted; jobs have a word of their own, `/readyz/jobs`."""
     service: Service = request.app.state.service
-    ready = service.state == "ready"
-    return JSONResponse({"ready": ready, "state": service.state}, 200 if ready else 503)
+    return _ready(service.state)
+
+
+@router.get("/readyz/jobs", tags=["health"], response_model=Ready, responses=_NOT_READY)
+def readyz_jobs(request: Request) -> JSONResponse:
+    """The store of jobs answers, there is room for more, and a worker for each kind is alive."""
+    service: Service = request.app.state.service
+    return _ready(service.jobs_state())
+
+
+def _ready(state: str) -> JSONResponse:
+    return JSONResponse({"ready": state == "ready", "state": state}, 200 if state == "ready" else 503)
 
 
 def _answer(painted: Painted, stem: str, format: Format, begun: float, token: str | None) -> Response:

@@ -12,16 +12,18 @@ from api.broker import Broker
 from api.examples import Examples
 from api.recent import Recent
 from api.slots import Slots
+from api.space import check_space
 from api.submit import Submission
 from core.cage import Terms, open_cage
 from core.checkpoints import Zoo
 from core.compare import compare
 from core.cost import PAINTED, Budget, Work
 from core.engine import open_engine
-from core.errors import Unavailable
+from core.errors import Busy, ImpastoError, Unavailable
 from core.images import Format, Picture, encode
-from core.jobs import Job, Jobs
+from core.jobs import KINDS, Job, Jobs, Kind
 from core.keeper import Keeper
+from core.logs import request_id
 from core.paint import check_painted, paint
 from core.recipes import CompareParams, PaintParams
 from core.settings import Settings
@@ -74,9 +76,11 @@ class Service:
         self.broker.close()
         self.jobs.store.close()
 
-    def submit(self, submission: Submission, idempotency_key: str | None) -> Job:
-        """Check and keep a job, then tell the workers. Raises what the submission and the store raise."""
-        job = submission.job(idempotency_key, known=self.jobs.knows_key(idempotency_key))
+    def submit(self, submission: Submission, idempotency_key: str | None, owner: str | None = None) -> Job:
+        """Check and keep a job, then tell the workers. Raises what the submission and the store raise, and Busy."""
+        known = self.jobs.knows_key(idempotency_key, owner)
+        job = submission.job(idempotency_key, known=known, room=self._check_queue)
+        job = job.model_copy(update={"owner": owner, "request": request_id.get()})
         try:
             kept = self.jobs.submit(job)
         except Unavailable:  # perhaps after it was kept: what was sent stays, and the keeper erases orphans
@@ -88,6 +92,24 @@ class Service:
             submission.discard(job.id)
         self.broker.publish(kept)
         return kept
+
+    def _check_queue(self, kind: Kind) -> None:
+        """Raises Busy where as many jobs of a kind wait as may. Submissions of one moment may pass it together."""
+        most = {"gatys": self.settings.queued_gatys, "train": self.settings.queued_train}[kind]
+        waiting = self.jobs.store.count(f"queued {kind}")
+        if waiting >= most:
+            raise Busy(f"{waiting} {kind} jobs wait already, and that is the most: try again later.", retry_after=60)
+
+    def jobs_state(self) -> str:
+        """`ready` where a job would be taken on and done, or why not."""
+        if not self.settings.jobs:
+            return "no jobs are taken on (IMPASTO_JOBS is false)"
+        try:
+            check_space(self.settings)
+            missing = [kind for kind in KINDS if not self.jobs.attended(kind)]
+        except ImpastoError as error:
+            return error.message
+        return f"no worker is alive for {' and '.join(missing)}" if missing else "ready"
 
     def warm(self) -> None:
         """Have a decoder and a model ready, so that a first picture need not wait. Never raises."""

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from math import ceil
 from typing import TypeVar
 
@@ -32,10 +33,15 @@ class Slots:
                     f"{self._taken} pictures are being painted or wait: try again in {seconds} s.", retry_after=seconds
                 )
             self._taken += 1
-        future = self._threads.submit(self._timed, work)
+        future = self._threads.submit(copy_context().run, self._timed, work)  # with the request's id, for the log
         # Of the thread's future, not the caller's wait: who hangs up leaves a thread that still works.
         future.add_done_callback(self._leave)
         return await asyncio.wrap_future(future)
+
+    @property
+    def taken(self) -> int:
+        """Calls that run or wait."""
+        return self._taken
 
     def close(self) -> None:
         """Let what runs end and forget what waits."""

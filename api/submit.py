@@ -56,10 +56,14 @@ class Submission:
                 self.fields.setdefault(name, []).append(value)
         self._print = sha256()
 
-    def job(self, idempotency_key: str | None, known: bool = False) -> Job:
-        """The record, its inputs stored. Raises BadParameter, what decoding raises, NotFound, and Conflict where a
-        training's name is taken, unless its key is `known`: then that job may have taken it."""
+    def job(
+        self, idempotency_key: str | None, known: bool = False, room: Callable[[Kind], None] = lambda kind: None
+    ) -> Job:
+        """The record, its inputs stored. Raises BadParameter, what decoding raises, NotFound, what `room` raises, and
+        Conflict where a training's name is taken. A key that is `known` needs neither: its job is there."""
         kind = self._one_of("kind", KINDS, None)
+        if not known:
+            room(kind)
         for name in self.files.keys() - FILES[kind]:
             raise BadParameter(f"{name} is no file of a {kind} job: it takes {' and '.join(sorted(FILES[kind]))}.")
         webhook = self._webhook()

@@ -59,6 +59,7 @@ class Engine:
         self.threads, self.loaded, self.vgg16 = threads, loaded, vgg16
         self.device = find_device(device)
         self._painters: OrderedDict[str, Painter] = OrderedDict()
+        self.found = self.made = 0  # painters asked for that were loaded, and that were not
         self._lock = threading.Lock()
         self._making: dict[str, threading.Lock] = {}
 
@@ -83,6 +84,7 @@ class Engine:
                 with self._lock:
                     self._making.pop(key, None)
             with self._lock:
+                self.made += 1
                 self._painters[key] = painter
                 while len(self._painters) > self.loaded:
                     self._painters.popitem(last=False)
@@ -91,6 +93,7 @@ class Engine:
     def _recall(self, key: str) -> Painter | None:
         if key in self._painters:
             self._painters.move_to_end(key)
+            self.found += 1
         return self._painters.get(key)
 
     def _make(self, path: Path) -> Painter:

@@ -12,8 +12,10 @@ same facts for a program to read.
     ├── NotFound               no model, style or file of that name
     ├── Gone                   a job that has expired
     ├── Conflict               a name that is taken, or a key that was used for something else
-    ├── Forbidden              what only this machine may ask for
+    ├── Unauthorized           a key is needed, or was not a good one
+    ├── Forbidden              what this caller may not ask for
     ├── Busy                   more work waiting than is taken on
+    ├── TooMany                more requests than one client may make
     ├── BadCheckpoint          a file of weights that is not what it says it is
     ├── NoSpace                the disk is full
     └── Unavailable            something that must be fetched, installed or running first
@@ -67,12 +69,20 @@ class Conflict(ImpastoError):
     code = "conflict"
 
 
+class Unauthorized(ImpastoError):
+    code = "unauthorized"
+
+
 class Forbidden(ImpastoError):
     code = "forbidden"
 
 
 class Busy(ImpastoError):
     code = "busy"
+
+
+class TooMany(ImpastoError):
+    code = "too_many_requests"
 
 
 class BadCheckpoint(ImpastoError):

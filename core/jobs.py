@@ -11,7 +11,7 @@ one compare-and-set on the record, of which id, status, attempt and version must
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -67,6 +67,8 @@ class Job(BaseModel):
     publishes: str | None = Field(None, description="arch/dataset/style that a training makes")
     webhook: str | None = None
     idempotency_key: str | None = None
+    owner: str | None = Field(None, description="name of the key that it was submitted with")
+    request: str = Field("", description="id of the request that submitted it, as in the log")
     fingerprint: str = Field("", description="of what was sent: an idempotency key goes with one")
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
@@ -94,13 +96,20 @@ class Job(BaseModel):
     def lists(self) -> set[str]:
         """The lists that it stands in: see `Store.list`."""
         lists = {"all", self.status, f"{self.status} {self.kind}"}
+        if self.owner:
+            lists |= {f"all of {self.owner}", f"{self.status} of {self.owner}"}
         return lists | {"unnotified"} if self.over and self.webhook and not self.notified else lists
 
     @property
     def names(self) -> set[str]:
         """The names that are its own: no other job can be added with one of them."""
-        names = {f"key {self.idempotency_key}"} if self.idempotency_key else set()
+        names = {idempotency(self.idempotency_key, self.owner)} if self.idempotency_key else set()
         return names | {f"style {self.publishes}"} if self.publishes and not self.over else names
+
+
+def idempotency(key: str, owner: str | None) -> str:
+    """The name that an idempotency key stands for: each owner has keys of its own. No header has a line's end in it."""
+    return f"key {owner}\n{key}" if owner else f"key {key}"
 
 
 class News(BaseModel):
@@ -146,8 +155,17 @@ class Store(Protocol):
     def list(self, name: str, *, newest: bool = False, limit: int = 100, after: Job | None = None) -> list[Job]:
         """Jobs of a list in the order that they were created in, or the newest first; those that come `after` one."""
 
+    def count(self, name: str) -> int:
+        """How many jobs a list has."""
+
     def holder(self, name: str) -> str | None:
         """The id of the job that has this name."""
+
+    def sign(self, kind: str, at: float) -> None:
+        """Remember that a worker for this kind of job was alive at a time, in seconds since 1970."""
+
+    def signed(self, kind: str) -> float:
+        """When one last was; 0 for never."""
 
     def close(self) -> None: ...
 
@@ -179,9 +197,18 @@ class Jobs:
             )
         return kept
 
-    def knows_key(self, idempotency_key: str | None) -> bool:
+    def knows_key(self, idempotency_key: str | None, owner: str | None = None) -> bool:
         """Whether a job was submitted with that key before."""
-        return idempotency_key is not None and self.store.holder(f"key {idempotency_key}") is not None
+        return idempotency_key is not None and self.store.holder(idempotency(idempotency_key, owner)) is not None
+
+    def sign(self, kinds: Iterable[str] = KINDS) -> None:
+        """A worker's word that it is there, with or without a job; to be said every `HEARTBEAT` or so."""
+        for kind in kinds:
+            self.store.sign(kind, self.clock())
+
+    def attended(self, kind: str) -> bool:
+        """Whether a worker for this kind of job is alive."""
+        return self.clock() - self.store.signed(kind) < LEASE
 
     def get(self, id: str) -> Job:
         """Raises NotFound for an id that never was, Gone for one whose time is over."""

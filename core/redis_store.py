@@ -114,6 +114,20 @@ class RedisStore:
                 records = pipeline.execute()
         return [Job.model_validate_json(record) for record in records if record is not None]
 
+    def count(self, name: str) -> int:
+        with _errors():
+            found: Any = self._redis.zcard(f"{PREFIX}list:{name}")
+            return int(found)
+
+    def sign(self, kind: str, at: float) -> None:
+        with _errors():
+            self._redis.set(f"{PREFIX}worker:{kind}", repr(at), ex=3600)
+
+    def signed(self, kind: str) -> float:
+        with _errors():
+            found: Any = self._redis.get(f"{PREFIX}worker:{kind}")
+            return float(found) if found else 0.0
+
     def holder(self, name: str) -> str | None:
         with _errors():
             found: Any = self._redis.get(f"{PREFIX}name:{name}")

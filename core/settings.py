@@ -29,6 +29,24 @@ class Settings(BaseSettings):
         description="port that the service listens on; PORT is read, too, as hosting platforms set it",
     )
 
+    keys: str = Field("", description="file of the API's keys, from impasto keys; with it, work needs a key")
+    hosts: str = Field(
+        "", description="names to answer by, with commas; none are all, or on 127.0.0.1 those of this machine alone"
+    )
+    origins: str = Field(
+        "", description="other sites whose pages may use the service, with commas: https://example.org"
+    )
+    forwarded: str = Field("", description="proxies whose X-Forwarded-For is believed, with commas: 10.0.0.5")
+    docs: bool = Field(True, description="have /docs and /openapi.json")
+    log: bool = Field(True, description="log a line for each request and job; warnings are logged anyway")
+
+    rate: int = Field(3000, ge=0, description="requests a minute of one client, or key; 0 is no limit")
+    connections: int = Field(512, ge=1, description="connections at once")
+    max_header: int = Field(16_384, ge=1024, description="largest header of a request, bytes")
+    patience: float = Field(
+        10, gt=0, description="seconds for a request's header, and for every 10,000 bytes of a body or an answer"
+    )
+
     models: Path = Field(ROOT / "models", description="the models that came with Impasto")
     styles: Path = Field(Path("data/styles"), description="the models trained here")
     datasets: Path = Field(Path("data/datasets"), description="prepared datasets: folders of photographs, or archives")
@@ -67,10 +85,17 @@ class Settings(BaseSettings):
     save_every: float = Field(20, gt=0, description="seconds between two checkpoints of a job that optimises pixels")
     max_upload: int = Field(256_000_000, gt=0, description="largest body of POST /jobs, bytes")
     max_photographs: int = Field(2000, gt=0, description="photographs that a training may be sent")
+    queued_gatys: int = Field(100, ge=0, description="paintings in pixels that may wait for a worker")
+    queued_train: int = Field(20, ge=0, description="trainings that may wait for one")
+    min_free: float = Field(5, ge=0, lt=100, description="per cent of a disk that jobs leave free")
     keep_uploads: float = Field(24, gt=0, description="hours that uploads are kept after a job's end")
     keep_results: float = Field(168, gt=0, description="hours that results and records are kept after it")
     webhook_secret: str = Field("", description="signs the calls of webhooks; none are taken without it")
     webhook_private: bool = Field(False, description="let webhooks call private addresses, too")
+
+    def listed(self, name: str) -> list[str]:
+        """A setting that has commas in it, as a list."""
+        return [part.strip() for part in str(getattr(self, name)).split(",") if part.strip()]
 
     @property
     def limits(self) -> Limits:

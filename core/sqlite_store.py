@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS lists (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS expired (id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS workers (kind TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -97,6 +98,19 @@ class SqliteStore:
         with self._errors(), self._lock:
             rows = self._db.execute(query, (name, *place, limit)).fetchall()
         return [Job.model_validate_json(record) for (record,) in rows]
+
+    def count(self, name: str) -> int:
+        with self._errors(), self._lock:
+            return int(self._db.execute("SELECT count(*) FROM lists WHERE name = ?", (name,)).fetchone()[0])
+
+    def sign(self, kind: str, at: float) -> None:
+        with self._writing() as db:
+            db.execute("INSERT OR REPLACE INTO workers VALUES (?, ?)", (kind, at))
+
+    def signed(self, kind: str) -> float:
+        with self._errors(), self._lock:
+            row = self._db.execute("SELECT at FROM workers WHERE kind = ?", (kind,)).fetchone()
+        return float(row[0]) if row else 0.0
 
     def holder(self, name: str) -> str | None:
         with self._errors(), self._lock:

@@ -1,4 +1,4 @@
-"""`impasto`: serve, stylize, compare, paint, styles, convert, train, evaluate, jobs, data."""
+"""`impasto`: serve, stylize, compare, paint, styles, convert, train, evaluate, jobs, keys, data."""
 
 import sys
 from collections.abc import Callable
@@ -297,19 +297,20 @@ def keep_style(name: str, image: Path, out: Path | None) -> None:
 
 @cli.group()
 @click.option("--url", help="Where it is.  [default: localhost, at IMPASTO_PORT]")
+@click.option("--key", envvar="IMPASTO_KEY", help="A key of its API.  [default: IMPASTO_KEY]")
 @click.pass_context
-def jobs(context: click.Context, url: str | None) -> None:
+def jobs(context: click.Context, url: str | None, key: str | None) -> None:
     """The slow work of a running service."""
     from impasto.jobs import Client
 
-    context.obj = Client(url or f"http://localhost:{_settings().port}")
+    context.obj = Client(url or f"http://localhost:{_settings().port}", key)
 
 
 @jobs.command("list")
 @click.option("--status", help="Only those that are queued, running, succeeded, failed or canceled.")
 @click.pass_obj
 def list_jobs(client: Any, status: str | None) -> None:
-    """All jobs, the newest first."""
+    """All jobs, or those of the key, the newest first."""
     client.show_list(status)
 
 
@@ -329,6 +330,51 @@ def watch(client: Any, id: str, output: Path | None) -> None:
 def cancel(client: Any, id: str) -> None:
     """Cancel a job; a painting keeps the best there is."""
     client.cancel(id)
+
+
+@cli.group()
+@click.option(
+    "--file", type=click.Path(dir_okay=False, path_type=Path), help="The file of keys.  [default: IMPASTO_KEYS]"
+)
+@click.pass_context
+def keys(context: click.Context, file: Path | None) -> None:
+    """The keys of the API, in the file that IMPASTO_KEYS names."""
+    from core.keys import Keys
+
+    path = file or _settings().keys
+    if not path:
+        raise click.UsageError(
+            "Say which file: impasto keys --file keys, or IMPASTO_KEYS=keys, which the service reads."
+        )
+    context.obj = Keys(Path(path))
+
+
+@keys.command("add")
+@click.argument("name")
+@click.option(
+    "--scope", "scopes", multiple=True, default=("stylize", "jobs"), show_default=True, help="What it may do."
+)
+@click.option("--rate", type=click.IntRange(min=1), help="Requests a minute.  [default: IMPASTO_RATE]")
+@click.pass_obj
+def add_key(keys: Any, name: str, scopes: tuple[str, ...], rate: int | None) -> None:
+    """Make a key and print it, once: only its hash is kept. Scopes: stylize, jobs, metrics, admin."""
+    click.echo(keys.add(name, scopes, rate))
+
+
+@keys.command("list")
+@click.pass_obj
+def list_keys(keys: Any) -> None:
+    """Names, scopes and rates."""
+    for key in keys.all():
+        click.echo(f"{key.name}: {', '.join(sorted(key.scopes))}" + (f", {key.rate} a minute" if key.rate else ""))
+
+
+@keys.command("remove")
+@click.argument("name")
+@click.pass_obj
+def remove_key(keys: Any, name: str) -> None:
+    """Take a key away; from then on it opens nothing."""
+    keys.remove(name)
 
 
 @cli.group()

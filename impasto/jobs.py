@@ -21,8 +21,8 @@ PATIENCE = 30
 class Client:
     """A running service. Its errors are shown as it says them."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, key: str | None = None) -> None:
+        self.url, self.key = url.rstrip("/"), key
 
     def show_list(self, status: str | None) -> None:
         path: str | None = "/jobs" + (f"?{urlencode({'status': status})}" if status else "")
@@ -87,6 +87,8 @@ class Client:
             return bytes(response.read())
 
     def _open(self, request: Request) -> Any:
+        if self.key:
+            request.add_header("Authorization", f"Bearer {self.key}")
         try:
             return urlopen(request, timeout=PATIENCE)
         except HTTPError as error:

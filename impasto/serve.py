@@ -13,7 +13,9 @@ import click
 import uvicorn
 
 from api.main import create_app
+from api.server import protocol
 from core.errors import Unavailable
+from core.logs import log_json
 from core.settings import Settings
 
 STOPPING = 30.0
@@ -24,7 +26,18 @@ def serve(settings: Settings) -> None:
     """Run until stopped. Raises Unavailable when the port is taken."""
     listener = _listen(settings)
     app = create_app(settings)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=30)
+    log_json(settings.log)
+    config = uvicorn.Config(
+        app,
+        http=protocol(settings),
+        ws="none",
+        log_config=None,  # ours is there already
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.forwarded),
+        forwarded_allow_ips=settings.listed("forwarded"),
+        timeout_graceful_shutdown=30,
+    )
     port = listener.getsockname()[1]
     threading.Thread(target=_announce, args=(app.state, f"{_shown(settings.host)}:{port}"), daemon=True).start()
     supervisor = Supervisor() if settings.jobs and not settings.broker else None

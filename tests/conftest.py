@@ -66,6 +66,7 @@ def settings(models: Path, cache: Path, tmp_path: Path) -> Settings:
         styles=tmp_path / "styles",
         cache=cache,
         device="cpu",
+        hosts="testserver, localhost, 127.0.0.1",  # the first is what Starlette's TestClient calls it
         store=str(tmp_path / "jobs.sqlite"),
         storage=str(tmp_path / "storage"),
         work=tmp_path / "work",

@@ -127,7 +127,9 @@ def test_400_empty_and_undecodable(client, photo):
 
 
 def test_413_too_many_bytes_says_the_limit(models, cache, photo, tmp_path):
-    small = Settings(models=models, styles=tmp_path, cache=cache, device="cpu", max_bytes=3000, max_pixels=2000)
+    small = Settings(
+        models=models, styles=tmp_path, cache=cache, device="cpu", hosts="*", max_bytes=3000, max_pixels=2000
+    )
     with TestClient(create_app(small)) as client:
         body = problem(stylize(client, bytes(5000)), 413)
         assert (body["error"], body["limit"]) == ("too_large", 3000)

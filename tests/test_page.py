@@ -1,6 +1,7 @@
 """The page in a real browser, on a desk's screen and a phone's, with real networks and real jobs."""
 
 import io
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
+from core.keys import Keys
 from core.settings import ROOT, Settings
 from tests.browser import SIZES, Visitor, chromium
 from tests.processes import Service
@@ -447,3 +449,38 @@ def test_dark_and_still(browser, service, tmp_path):
             expect(page.locator(f"#{room}-form [type=submit]")).to_be_visible()
             visitor.looks_right(f"dark-{room}")
         visitor.leave()
+
+
+def test_a_key_is_asked_for_and_kept_for_the_tab(browser, place, tmp_path):
+    keys = Keys(tmp_path / "keys")
+    secret = keys.add("ann", ["stylize", "jobs"])
+    service = Service(place.model_copy(update={"keys": str(keys.path)}), tmp_path / "service.log")
+    visitor = Visitor(browser, "desk", f"http://localhost:{service.port}", tmp_path)
+    page = visitor.page
+    page.get_by_role("button", name="Try the cat").click()
+    expect(page.locator("#told")).to_contain_text("have a key")
+    page.get_by_label("Your key").fill(secret)
+    page.screenshot(path=tmp_path / "key.png", full_page=True)
+    with page.expect_navigation():
+        page.get_by_role("button", name="Use it").click()
+    visitor.paints()
+    page.evaluate(
+        """async () => {
+            const { json } = await import("./web/api.js");
+            const form = new FormData();
+            const fields = { kind: "gatys", style: "wave", size: 64, num_iterations: 3 };
+            for (const [name, value] of Object.entries(fields)) form.append(name, value);
+            form.append("image", await (await fetch("web/cat.jpg")).blob(), "cat.jpg");
+            const job = await json("jobs", { method: "POST", body: form });
+            (await import("./web/remember.js")).add({ id: job.id, kind: "gatys", title: "Mine" });
+            (await import("./web/works.js")).sync();
+        }"""
+    )
+    visitor.enter("best")
+    best = page.get_by_alt_text("Painted at its best")
+    expect(best).to_have_attribute("src", re.compile("^blob:"))  # an image's address would take no key along
+    expect(page.locator("article .chip")).to_have_text("done")
+    assert secret not in page.evaluate("document.cookie + JSON.stringify(localStorage)")
+    assert secret not in (tmp_path / "service.log").read_text()
+    visitor.context.close()
+    service.terminate()

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from core.errors import ImpastoError
 from core.jobs import Failure, Job, Progress
+from core.logs import log_json, request_id
 from core.settings import Settings
 
 PREVIEW_EVERY = 4.0
@@ -81,11 +82,12 @@ class Desk:
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     folder = Path(sys.argv[1])
     news = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else writes to standard output
     desk = Desk(folder, Spec.model_validate_json((folder / "spec.json").read_bytes()), news)
+    log_json(desk.settings.log)
+    request_id.set(desk.job.request)
     threading.Thread(target=desk.listen, daemon=True).start()
     try:
         desk.tell(_work(desk)(desk))

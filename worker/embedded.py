@@ -16,9 +16,11 @@ import time
 from core.errors import ImpastoError
 from core.jobs import KINDS, Jobs, Kind
 from core.keeper import Keeper
+from core.logs import log_json
 from core.settings import Settings
 from core.storage import Storage, open_storage
 from core.stores import open_store
+from worker.pulse import Sign
 from worker.run import STOP_GRACE, Attempt, clear_work
 from worker.webhooks import call_webhooks
 
@@ -32,7 +34,13 @@ def supervise(settings: Settings, stop: threading.Event) -> None:
     """Run jobs until `stop`."""
     jobs, storage = Jobs(open_store(settings.store)), open_storage(settings.storage)
     clear_work(settings.work)
-    keeper = Keeper(jobs, storage, settings, lambda: call_webhooks(jobs, settings))
+    sign = Sign(jobs, KINDS)
+
+    def also() -> None:
+        sign()
+        call_webhooks(jobs, settings)
+
+    keeper = Keeper(jobs, storage, settings, also)
     keeper.start()
     lines = [
         threading.Thread(target=_run_kind, args=(kind, jobs, storage, settings, stop), name=kind) for kind in KINDS
@@ -63,8 +71,8 @@ def _run_kind(kind: Kind, jobs: Jobs, storage: Storage, settings: Settings, stop
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
     settings = Settings()
+    log_json(settings.log)
     stop = threading.Event()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which closes our standard input
     signal.signal(signal.SIGTERM, lambda *_: stop.set())

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Iterable
 
 from core.errors import NoSpace, Unavailable
 from core.jobs import HEARTBEAT, NOTHING_NEW, Job, Jobs, News
@@ -11,6 +12,19 @@ NEWS_EVERY = 1.0
 """Seconds between two writings of news, at least."""
 
 log = logging.getLogger("impasto")
+
+
+class Sign:
+    """Says that a worker is there for kinds of job, with or without one. Is called often, and says it now and then."""
+
+    def __init__(self, jobs: Jobs, kinds: Iterable[str]) -> None:
+        self.jobs, self.kinds = jobs, list(kinds)
+        self._due = 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() >= self._due:
+            self.jobs.sign(self.kinds)
+            self._due = time.monotonic() + HEARTBEAT
 
 
 class Pulse(threading.Thread):

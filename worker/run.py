@@ -15,6 +15,7 @@ from core.checkpoints import place
 from core.errors import Gone, ImpastoError, NoSpace, NotFound, Unavailable
 from core.files import replacing, write_bytes
 from core.jobs import HEARTBEAT, Failure, Job, Jobs, News, Status
+from core.logs import request_id
 from core.recipes import TrainJobParams
 from core.settings import Settings
 from core.storage import Storage
@@ -68,6 +69,7 @@ class Attempt:
 
     def run(self) -> None:
         """To an end, whatever that is. Never raises but what the store raises when this worker is to stop."""
+        request_id.set(self.mine.request)
         log.info("job %s, %s, attempt %d", self.mine.id, self.mine.kind, self.mine.attempt)
         self.pulse = Pulse(self.jobs, self.mine)
         try:

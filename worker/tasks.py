@@ -15,9 +15,11 @@ from kombu.exceptions import OperationalError
 
 from core.jobs import KINDS, Jobs
 from core.keeper import Keeper
+from core.logs import log_json
 from core.settings import Settings
 from core.storage import Storage, open_storage
 from core.stores import open_store
+from worker.pulse import Sign
 from worker.run import STOP_GRACE, clear_work, run_job
 from worker.webhooks import call_webhooks
 
@@ -59,13 +61,21 @@ def run(id: str) -> None:
     run_job(id, *_office(), _stopping.is_set)
 
 
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _log(**_: object) -> None:
+    log_json(Settings().log)
+
+
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _keep(**_: object) -> None:
     settings = Settings()  # and connections of its own, which no process that is forked later shares
     jobs, storage = Jobs(open_store(settings.store)), open_storage(settings.storage)
     clear_work(settings.work)
 
+    sign = Sign(jobs, set(KINDS) & set(app.amqp.queues.consume_from))
+
     def also() -> None:
+        sign()
         publish_waiting(jobs)
         call_webhooks(jobs, settings)
 

@@ -1,6 +1,6 @@
 // What is done with a painting: saved, made by a command line, compared.
 
-import { paint } from "./api.js";
+import { key, paint } from "./api.js";
 import { $, h, save, say, showIn } from "./dom.js";
 import * as easel from "./easel.js";
 import * as gallery from "./gallery.js";
@@ -37,7 +37,8 @@ async function copyCurl() {
   const { picture } = easel.now;
   const query = new URLSearchParams(easel.params());
   const url = new URL("stylize", location.href);
-  const line = `curl -F ${quoted(`image=@${named(picture.name)}`)} ${quoted(`${url.origin}${url.pathname}?${query}`)} -o painted.png`;
+  const bearer = key() ? ' -H "Authorization: Bearer $IMPASTO_KEY"' : "";
+  const line = `curl${bearer} -F ${quoted(`image=@${named(picture.name)}`)} ${quoted(`${url.origin}${url.pathname}?${query}`)} -o painted.png`;
   await copied(line);
   const shrunk = picture.note ? ` Scale the file to ${pixels(picture.width, picture.height)} first, as this page did.` : "";
   say($("#told"), `Copied: ${line}${shrunk}`);

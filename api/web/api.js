@@ -13,17 +13,40 @@ export class Problem extends Error {
   }
 }
 
+const KEY = "impasto-key"; // in sessionStorage: gone with the tab
+
+export const key = () => sessionStorage.getItem(KEY);
+
+/** A service may want a key: a field for one at the page's end, shown where that is so. */
+export function keyField() {
+  const form = document.querySelector("#key");
+  const input = form.querySelector("input");
+  limits().then(({ keys }) => { form.hidden = !keys; }, () => {});
+  input.value = key() ?? "";
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (input.value.trim()) sessionStorage.setItem(KEY, input.value.trim());
+    else sessionStorage.removeItem(KEY);
+    location.reload();
+  });
+}
+
 /** The response to a request, if it is one of success. */
 export async function ask(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, options);
+    const headers = key() ? { ...options.headers, Authorization: `Bearer ${key()}` } : options.headers;
+    response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem(AWAY, 0, { error: "away" });
   }
   if (response.ok) return response;
   const facts = await response.json().catch(() => ({}));
+  if (response.status === 401) {
+    document.querySelector("#key input").focus();
+    throw new Problem("This service paints for those who have a key. Give yours at the end of the page.", 401, facts);
+  }
   throw new Problem(facts.detail ?? `The service answered ${response.status}. Try again in a moment.`, response.status, facts);
 }
 

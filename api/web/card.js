@@ -1,6 +1,6 @@
 // One job as it is seen: its pictures, how far it is, its losses, and what can be done with it.
 
-import { ask, json } from "./api.js";
+import { ask, json, key } from "./api.js";
 import { chart } from "./chart.js";
 import { h, say, showIn } from "./dom.js";
 import { follow, over } from "./follow.js";
@@ -131,8 +131,15 @@ function single() {
 }
 
 /** The next picture once it is there, so that nothing flickers. */
-function swap(image, source) {
+async function swap(image, source) {
   const next = new Image();
-  next.src = source;
-  next.decode().then(() => showIn(image, source), () => {});
+  try {
+    const shown = key() ? await (await ask(source)).blob() : source; // an image sends no key
+    showIn(next, shown);
+    await next.decode();
+    showIn(image, shown);
+    showIn(next, "");
+  } catch {
+    // the one before stays
+  }
 }

@@ -1,6 +1,6 @@
 // How a job stands, as it happens: by server-sent events, and by asking now and then where there can be none.
 
-import { json, Problem } from "./api.js";
+import { json, key, Problem } from "./api.js";
 
 const ASK_EVERY = 2000; // ms
 const MOST_STREAMS = 2; // of this tab: a browser has six connections to a host for all its tabs
@@ -52,7 +52,7 @@ export function follow(id, told) {
   const begin = async () => {
     await look();
     if (stopped || source || document.hidden) return;
-    if (streams >= MOST_STREAMS) {
+    if (streams >= MOST_STREAMS || key()) { // an EventSource sends no key
       timer = setTimeout(poll, ASK_EVERY);
       return;
     }

@@ -1,7 +1,7 @@
 // The page's beginning: its rooms, and what each starts with.
 
 import * as actions from "./actions.js";
-import { limits } from "./api.js";
+import { keyField, limits } from "./api.js";
 import { $, say } from "./dom.js";
 import * as easel from "./easel.js";
 import * as gallery from "./gallery.js";
@@ -28,6 +28,7 @@ function enter() {
 }
 
 addEventListener("hashchange", enter);
+keyField();
 easel.start();
 actions.start();
 enter();
@@ -39,5 +40,8 @@ gallery.load().then(
   },
   (problem) => say($("#told"), problem.message, "error"),
 );
-limits().then(({ jobs }) => document.body.classList.toggle("no-jobs", !jobs), () => {});
+limits().then(({ jobs, docs }) => {
+  document.body.classList.toggle("no-jobs", !jobs);
+  $("footer a").hidden = !docs;
+}, () => {});
 import("./works.js").then((works) => works.start());

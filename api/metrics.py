@@ -1,0 +1,117 @@
+"""Figures of the service, for Prometheus at `/metrics`."""
+
+import time
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from api.service import Service
+from api.space import free_percent
+from core.errors import ImpastoError
+from core.jobs import ACTIVE, KINDS, Status
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+STATUSES: tuple[Status, ...] = ("queued", "running", "succeeded", "failed", "canceled")
+
+router = APIRouter(include_in_schema=False)
+
+
+class Metrics:
+    """Of one application. What can be looked up is looked up when it is asked for, the rest is counted here."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # RSS, processor time, file descriptors
+        self._requests = Counter("impasto_requests", "Answers", ["method", "route", "status"], registry=self.registry)
+        self._seconds = Histogram(
+            "impasto_request_seconds",
+            "Until an answer began",
+            ["method", "route"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._engine = Histogram(
+            "impasto_engine_seconds", "Of a network at a picture", ["model"], buckets=SECONDS, registry=self.registry
+        )
+        self._cache = Counter(
+            "impasto_cache",
+            "Pictures and examples that were held already, or not",
+            ["cache", "found"],
+            registry=self.registry,
+        )
+
+    def request(self, method: str, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+    def engine(self, model: str, seconds: float) -> None:
+        self._engine.labels(model).observe(seconds)
+
+    def cache(self, cache: str, found: bool) -> None:
+        self._cache.labels(cache, "yes" if found else "no").inc()
+
+    def watch(self, service: Service) -> None:
+        """Have the figures of a service that has been opened."""
+        self.registry.register(Look(service))
+
+
+class Look(Collector):
+    """What is looked up of a service."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._work()
+        if self.service.settings.jobs:
+            yield from self._jobs()
+
+    def _work(self) -> Iterator[Metric]:
+        here = self.service
+        yield GaugeMetricFamily("impasto_ready", "A model is loaded", here.state == "ready")
+        taken = GaugeMetricFamily("impasto_slots_taken", "Requests at work or waiting", labels=["kind"])
+        for kind, slots in (("paint", here.slots), ("example", here.gallery), ("submit", here.intake)):
+            taken.add_metric([kind], slots.taken)
+        yield taken
+        models = GaugeMetricFamily(
+            "impasto_models_found", "Painters asked for, by whether they were loaded", labels=["found"]
+        )
+        models.add_metric(["yes"], here.engine.found)
+        models.add_metric(["no"], here.engine.made)
+        yield models
+        free = GaugeMetricFamily("impasto_free_percent", "Of the disks that jobs are kept on", labels=["disk"])
+        for name, percent in free_percent(here.settings).items():
+            free.add_metric([name], percent)
+        yield free
+
+    def _jobs(self) -> Iterator[Metric]:
+        jobs = self.service.jobs
+        count = GaugeMetricFamily("impasto_jobs", "Jobs by state", labels=["kind", "status"])
+        oldest = GaugeMetricFamily("impasto_oldest_job_seconds", "Age of the oldest", labels=["kind", "status"])
+        attended = GaugeMetricFamily("impasto_worker_alive", "Whether a worker takes such jobs", labels=["kind"])
+        up = GaugeMetricFamily("impasto_store_up", "The store of jobs answers")
+        try:
+            for kind in KINDS:
+                for status in STATUSES:
+                    count.add_metric([kind, status], jobs.store.count(f"{status} {kind}"))
+                for status in ACTIVE:
+                    first = jobs.store.list(f"{status} {kind}", limit=1)
+                    oldest.add_metric([kind, status], time.time() - first[0].created.timestamp() if first else 0)
+                attended.add_metric([kind], jobs.attended(kind))
+        except ImpastoError:
+            up.add_metric([], 0)
+            yield up
+            return
+        up.add_metric([], 1)
+        yield from (count, oldest, attended, up)
+
+
+@router.get("/metrics")
+def metrics(request: Request) -> Response:
+    """For Prometheus."""
+    found: Metrics = request.app.state.metrics
+    return Response(generate_latest(found.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,157 @@
+"""Connections, kept in bounds by the server itself: what is slow or too large is dropped, with no proxy before it.
+
+uvicorn has no time limit but on idle connections: one byte an hour would hold a connection, and a file descriptor, for
+as long as its sender likes.
+"""
+
+import asyncio
+import json
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from core.settings import Settings
+
+LEAST = 10_000
+"""Bytes that must move within `patience` seconds while a body comes in or an answer goes out."""
+
+REASONS = {408: "Request Timeout", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
+
+
+def protocol(settings: Settings) -> type[asyncio.Protocol]:
+    """The class that uvicorn takes as `http=`, with the limits of these settings."""
+    limits = {
+        "patience": settings.patience,
+        "max_header": settings.max_header,
+        "max_connections": settings.connections,
+    }
+    return type("BoundedHttp", (BoundedHttp,), limits)
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """A connection. Its header must be there within `patience` seconds and `max_header` bytes; then whichever way bytes
+    go, `LEAST` of them must move in every `patience` seconds. While the service itself works nothing is counted."""
+
+    patience: float
+    max_header: int
+    max_connections: int
+
+    _reading: asyncio.TimerHandle | None = None
+    _writing: asyncio.TimerHandle | None = None
+    _in_header = True
+    _read = 0  # bytes since the last look, or since the header began
+    _idle = 0  # bytes of a body in which there was nothing: chunk extensions, trailers
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self._refuse(503, f"{self.max_connections} connections are open. Try again in a moment.")
+        else:
+            self._await_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in (self._reading, self._writing):
+            if timer:
+                timer.cancel()
+        self._reading = self._writing = None
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._read += len(data)
+        self._idle += 0 if self._in_header else len(data)
+        if self._in_header and not self._reading:
+            self._await_header()
+        super().data_received(data)
+        if max(self._read if self._in_header else 0, self._idle) > self.max_header:
+            self._refuse_header()
+
+    def on_headers_complete(self) -> None:
+        self._in_header, self._idle = False, 0
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self.max_header:
+            self._refuse_header()  # all of it came in one piece
+        else:
+            self._await_body()
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._idle = 0
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._stop_reading()
+        self._in_header, self._read, self._idle = True, 0, 0
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._await_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._writing:
+            self._writing.cancel()
+            self._writing = None
+
+    def _await_header(self) -> None:
+        self._stop_reading()
+        self._reading = self.loop.call_later(self.patience, self._header_is_late)
+
+    def _header_is_late(self) -> None:
+        if self.cycle and not self.cycle.response_complete:  # of a request behind one that we are still at
+            self._await_header()
+        elif not self._read:  # a browser opens connections ahead
+            self.transport.close()
+        else:
+            self._refuse(408, f"The request's header was not there within {self.patience:g} s.")
+
+    def _await_body(self) -> None:
+        self._stop_reading()
+        self._read = 0
+        self._reading = self.loop.call_later(self.patience, self._look_at_body)
+
+    def _look_at_body(self) -> None:
+        if self._read >= LEAST or self.flow.read_paused:  # then it is we who are slow
+            self._await_body()
+        else:
+            self._refuse(408, f"Of the request's body less than {LEAST:,} bytes came in {self.patience:g} s.")
+
+    def _await_reader(self, before: int) -> None:
+        self._writing = self.loop.call_later(self.patience, self._look_at_reader, before)
+
+    def _look_at_reader(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if before - left >= LEAST:
+            self._await_reader(left)
+        else:
+            self.transport.abort()
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading.cancel()
+            self._reading = None
+
+    def _refuse_header(self) -> None:
+        self._refuse(431, f"The request's header has more than {self.max_header:,} bytes.")
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Say why, where nothing has been said yet, and close; at once where nobody reads."""
+        self._stop_reading()
+        answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        if self.transport.is_closing():
+            return
+        if answering or self.transport.get_write_buffer_size():
+            self.transport.abort()
+            return
+        names = {408: "timeout", 431: "header_too_large", 503: "busy"}
+        facts: dict[str, Any] = {"error": names[status], "detail": detail}
+        retry = ""
+        if status == 503:
+            facts["retry_after"], retry = 1, "Retry-After: 1\r\n"
+        body = json.dumps(facts)
+        head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n{retry}"
+        self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
+        self.transport.close()
