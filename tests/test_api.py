@@ -231,7 +231,7 @@ def test_a_new_style_is_served_with_no_restart(client, settings, models, photo):
 
 def test_ready_only_when_a_model_loads(client, tmp_path, cache):
     assert client.get("/readyz").json() == {"ready": True, "state": "ready"}
-    empty = Settings(models=tmp_path / "none", styles=tmp_path, cache=cache)
+    empty = Settings(models=tmp_path / "none", styles=tmp_path, cache=cache, hosts="*")
     for c in opened(TestClient(create_app(empty))):
         response = c.get("/readyz")
         assert response.status_code == 503
@@ -240,7 +240,7 @@ def test_ready_only_when_a_model_loads(client, tmp_path, cache):
 
 
 def test_ready_again_when_there_is_something_to_paint_with(tmp_path, cache, models, photo):
-    settings = Settings(models=tmp_path / "none", styles=tmp_path, cache=cache, device="cpu")
+    settings = Settings(models=tmp_path / "none", styles=tmp_path, cache=cache, device="cpu", hosts="*")
     for client in opened(TestClient(create_app(settings))):
         assert client.get("/readyz").status_code == 503
         path = tmp_path / "aonet/coco/mine.safetensors"
@@ -252,7 +252,7 @@ def test_ready_again_when_there_is_something_to_paint_with(tmp_path, cache, mode
 
 def test_a_start_that_fails_is_said(models, tmp_path):
     (tmp_path / "file").write_text("where the cache should go")
-    settings = Settings(models=models, styles=tmp_path, cache=tmp_path / "file", device="cpu")
+    settings = Settings(models=models, styles=tmp_path, cache=tmp_path / "file", device="cpu", hosts="*")
     for client in opened(TestClient(create_app(settings))):
         response = client.get("/readyz")
         assert response.status_code == 503
@@ -283,5 +283,5 @@ def test_openapi_describes_every_parameter(client):
         "picture",
     }
     assert all(p["description"] for p in names.values())
-    assert set(operation["responses"]) == {"200", "400", "404", "413", "415", "422", "503"}
+    assert set(operation["responses"]) == {"200", "400", "401", "403", "404", "413", "415", "422", "429", "503"}
     assert "curl -F image=@cat.jpg" in operation["description"]

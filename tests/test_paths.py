@@ -93,7 +93,7 @@ def test_fifty_names_reach_nothing(settings: Settings, tmp_path: Path, photo: np
         watching = False
     assert canary.read_bytes() == CANARY
     ours = ("jobs.sqlite", "storage", "styles", "datasets")
-    for path in map(Path, touched):
+    for path in set(map(Path, touched)) - {tmp_path}:
         assert not {"passwd", canary.name} & set(path.parts)
         assert not path.is_relative_to(tmp_path) or path.relative_to(tmp_path).parts[0].startswith(ours), path
     after = set(tmp_path.rglob("*")) - before

@@ -87,9 +87,9 @@ def test_a_run_that_is_stopped_ends_with_the_same_weights(classes, tmp_path):
 
 def test_it_learns(classes, tmp_path):
     losses = []
-    params = PretrainParams(sizes="32x6", batch=4, lr=0.01, mixup=0)
+    params = PretrainParams(sizes="32x15", batch=4, lr=0.003, mixup=0)
     pretrain(params, classes, tmp_path, on_step=lambda step: losses.append(step.loss))
-    assert np.mean(losses[-3:]) < 0.45  # guessing costs 0.69, and 0.20 is the least with smoothed labels
+    assert np.mean(losses[-4:]) < 0.45  # guessing costs 0.69, and 0.20 is the least with smoothed labels
 
 
 @pytest.fixture(scope="module")
