@@ -15,7 +15,6 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from fastapi.testclient import TestClient
 
