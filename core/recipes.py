@@ -70,6 +70,13 @@ class TrainParams(BaseModel):
         description="a trained network of the same kind, as ARCH/DATASET/STYLE, whose weights training starts from",
     )
 
+    grain: float | None = Field(
+        None,
+        gt=0,
+        le=64,
+        description="deviation of the grey noise that the network is shown with each photograph, then as in training, "
+        "in levels of 0..255: strokes where there is no texture to make them of",
+    )
     augment: bool = Field(False, description="random crops and flips instead of centre crops, for small sets")
     seed: int = Field(0, ge=0, lt=2**32, description="of the weights, the order of the photographs and the crops")
 

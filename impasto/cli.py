@@ -187,7 +187,9 @@ def _rows(
             raise click.UsageError("--again takes every parameter from the card: leave the others out.")
         return [read_card(again).params]
     if table1:
-        return _validated(lambda: twenty(kind, **changes))
+        if rows := _validated(lambda: twenty(kind, **changes)):
+            return rows
+        raise click.UsageError("Table 1 has no model of that --arch, --dataset and --style.")
     if missing := [f"--{name}" for name in ("arch", "dataset", "style") if name not in changes]:
         raise click.UsageError(f"Missing {', '.join(missing)}; or --table1 for all of the report's models.")
     return [_validated(lambda: recipe(kind=kind, **changes))]

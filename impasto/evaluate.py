@@ -7,15 +7,13 @@ from typing import Any
 
 import click
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 from tqdm import tqdm
 
 from core.checkpoints import Entry, load
 from core.datasets import find_dataset
 from core.files import file_sha256
-from core.images import OWN, decode
+from core.images import OWN, Bytes, decode
 from core.recipes import STYLE_LAYERS
 from core.vgg import load_vgg16
 from impasto.figures import Figures
@@ -72,11 +70,10 @@ def row(model: str, result: Evaluation) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _open(paths: list[Path]) -> Iterator[Tensor]:
-    """(1, 3, H, W) each, the short side `SIDE` px and the long one a multiple of 16."""
+def _open(paths: list[Path]) -> Iterator[Bytes]:
+    """(H, W, 3) each, the short side `SIDE` px and the long one a multiple of 16."""
     for path in paths:
         image = Image.fromarray(decode(path.read_bytes(), OWN).rgb)
         factor = SIDE / min(image.size)
         width, height = (round(side * factor / 16) * 16 for side in image.size)
-        resized = np.array(image.resize((width, height), Image.Resampling.LANCZOS))
-        yield torch.from_numpy(resized).permute(2, 0, 1)[None].float()
+        yield np.array(image.resize((width, height), Image.Resampling.LANCZOS))

@@ -5,7 +5,8 @@ import numpy as np
 import torch
 
 from core.files import write_bytes
-from core.images import Picture, encode
+from core.grain import grained
+from core.images import Bytes, Picture, encode
 from core.nets import Net
 from core.sheet import Labelled, sheet
 from core.vgg import load_vgg16
@@ -26,7 +27,8 @@ def trial(task: Task, sources: Sources) -> bool:
     stop = stop_on_signals()
     vgg = load_vgg16(sources.settings.vgg16)
     photograph = Batches(sources.photographs(task.params.dataset), task.params.size, 0, augment=False).middle(512)
-    row: list[Labelled | None] = [Labelled(_picture(photograph), "photograph")]
+    picture = _picture(photograph)
+    row: list[Labelled | None] = [Labelled(picture, "photograph")]
     path = task.run / "trial.png"
     for factor in FACTORS:
         weight = task.params.style_weight * factor
@@ -34,16 +36,16 @@ def trial(task: Task, sources: Sources) -> bool:
         trained = run_task(Task(params, task.run / f"style-{weight:g}", task.out), sources, vgg, stop.is_set)
         if trained is None:
             return False
-        row.append(Labelled(_picture(_painted(trained[0], photograph)), f"style weight {weight:g}"))
+        row.append(Labelled(_painted(trained[0], grained(picture.rgb, params.grain)), f"style weight {weight:g}"))
         write_bytes(path, encode(Picture(sheet([row[:3], row[3:]] if len(row) > 3 else [row])), "png"))
         click.echo(f"{path}: {len(row) - 1} of {len(FACTORS)}")
     return True
 
 
-def _painted(net: Net, photograph: torch.Tensor) -> torch.Tensor:
+def _painted(net: Net, rgb: Bytes) -> Picture:
+    """Of `rgb` (H, W, 3)."""
     with torch.inference_mode():
-        painting: torch.Tensor = net(photograph)
-    return painting
+        return _picture(net(torch.from_numpy(rgb).permute(2, 0, 1)[None].float()))
 
 
 def _picture(picture: torch.Tensor) -> Picture:

@@ -275,6 +275,7 @@ def test_a_trial_lays_five_weights_side_by_side(impasto, datasets, tmp_path, mon
     [
         (["--arch", "aonet"], "Missing --dataset, --style"),
         (["--table1", "--data", "."], "--table1 has its own"),
+        (["--table1", "--style", "wvae"], "Table 1 has no model of that"),
         (["--again", str(ROOT / "models/aonet/coco/wave.safetensors"), "--lr", "1"], "takes every parameter"),
     ],
 )

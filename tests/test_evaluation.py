@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from core.images import Bytes
 from core.recipes import STYLE_LAYERS
 from core.styles import style_targets
 from tests.conftest import card
@@ -15,9 +16,9 @@ from worker.evaluation import correlation, evaluate, nyquist_energy
 
 
 @pytest.fixture
-def photographs(photo) -> list[torch.Tensor]:
-    rgb = torch.from_numpy(photo[:32, :48].copy()).permute(2, 0, 1)[None].float()
-    return [rgb, rgb.flip(3)]
+def photographs(photo) -> list[Bytes]:
+    rgb = photo[:32, :48].copy()
+    return [rgb, rgb[:, ::-1].copy()]
 
 
 @pytest.fixture
@@ -36,11 +37,21 @@ def test_of_a_network_that_gives_the_photograph_back(vgg, style, photographs):
 
 
 def test_a_painting_of_the_style_itself_has_no_style_loss(vgg, photographs):
-    rgb = photographs[0][0].permute(1, 2, 0).byte().numpy()
+    rgb = photographs[0]
     style = style_targets(rgb, "0" * 64, 32, STYLE_LAYERS, vgg)
-    found = evaluate(lambda photograph: photographs[0], card(vgg), [255 - photographs[0]], style, vgg)
+    painting = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+    found = evaluate(lambda shown: painting, card(vgg), [255 - rgb], style, vgg)
     assert found.style_left < 1e-6
     assert found.content > 0.1 and found.correlation < 0.9
+
+
+def test_a_network_with_a_grain_is_shown_it(vgg, style, photographs):
+    about = card(vgg)
+    grainy = about.model_copy(update={"params": about.params.model_copy(update={"grain": 20})})
+    plain, found = (evaluate(torch.nn.Identity(), one, photographs, style, vgg) for one in (about, grainy))
+    assert found.style_before == plain.style_before
+    assert found.checkerboard > 2 * plain.checkerboard
+    assert found.correlation < plain.correlation
 
 
 def test_correlation_of_opposites_and_of_strangers():

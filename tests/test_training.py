@@ -41,6 +41,7 @@ TINY = {
     "lr_fall": 0.5,
     "clip": 1,
     "augment": True,
+    "grain": 8,
 }
 
 

@@ -8,6 +8,8 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from core.checkpoints import Card
+from core.grain import grained
+from core.images import Bytes
 from core.losses import content_loss, style_loss, variance
 from core.nets import Net
 from core.recipes import STYLE_LAYERS
@@ -44,13 +46,14 @@ class Evaluation(BaseModel):
         return sum(self.style_after.values()) / sum(self.style_before.values())
 
 
-def evaluate(net: Net, card: Card, photographs: Iterable[Tensor], style: StyleTargets, vgg: VGG16) -> Evaluation:
-    """The figures of `net` on photographs (1, 3, H, W), RGB 0..255."""
+def evaluate(net: Net, card: Card, photographs: Iterable[Bytes], style: StyleTargets, vgg: VGG16) -> Evaluation:
+    """The figures of `net` on photographs, uint8 RGB (H, W, 3) with sides that are multiples of its stride."""
     objective = Objective(card.params, vgg, style)
     rows = []
-    for photograph in photographs:
+    for rgb in photographs:
+        photograph = _tensor(rgb)
         with torch.inference_mode():
-            painting = net(photograph).clamp(0, 255)
+            painting = net(_tensor(grained(rgb, card.params.grain))).clamp(0, 255)
             before, after = (vgg(x, {*STYLE_LAYERS, CONTENT_LAYER, SUBJECT_LAYER}) for x in (photograph, painting))
             losses = objective(photograph, painting, card.params.style_weight)
         wanted = before[CONTENT_LAYER]
@@ -66,6 +69,11 @@ def evaluate(net: Net, card: Card, photographs: Iterable[Tensor], style: StyleTa
             )
         )
     return _mean(rows)
+
+
+def _tensor(rgb: Bytes) -> Tensor:
+    """(1, 3, H, W), 0..255."""
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
 
 
 def correlation(features: Tensor, others: Tensor) -> float:

@@ -56,8 +56,8 @@ def train(
 
     `folder` takes the state, `losses.csv` and previews; a run that was stopped goes on from there, and on the CPU gives
     the same weights, bit for bit, as one that was not. `warm` is the checkpoint that `params.warm_start` names. Raises
-    BadParameter when `folder` holds a run of other
-    parameters, photographs or style, and when the loss is no number any more.
+    BadParameter when `folder` holds a run of other parameters, photographs or style, and when the loss is no number
+    any more.
     """
     keep_memory()
     params = params.model_copy(update={"steps": params.steps or max(1, len(photographs) // params.batch)})
@@ -76,7 +76,7 @@ def train(
         lr, weight = _schedule(params, stage, within, main)
         kind = torch.device(device).type
         with torch.autocast(kind, torch.bfloat16, enabled=has_bfloat16(kind)):
-            paintings = run.net(pictures)
+            paintings = run.net(_grained(pictures, params, run.done))
             losses = reproduction(pictures, paintings) if weight is None else objective(pictures, paintings, weight)
         if not losses["total"].isfinite():
             raise BadParameter(
@@ -90,13 +90,22 @@ def train(
         log_step(folder, step, main)
         on_step(step)
         if run.done % PREVIEW_EVERY == 0 or run.done == total:
-            _write_preview(folder, run, preview, device)
+            _write_preview(folder, run, params, preview, device)
         stop = run.done < total and should_stop()
         if stop or run.done % SAVE_EVERY == 0 or run.done == total:
             _save_state(folder, run, identity)
         if stop:
             return None
     return run.net.cpu(), _card(params, photographs, style, vgg, folder, warm, device)
+
+
+def _grained(pictures: Tensor, params: TrainParams, step: int) -> Tensor:
+    """`pictures` (B, 3, H, W) as the network is shown them at that step: each step with a grain of its own."""
+    if not params.grain:
+        return pictures
+    batch, _, height, width = pictures.shape
+    normal = torch.randn(batch, 1, height, width, generator=torch.Generator().manual_seed(params.seed + step))
+    return (pictures + params.grain * normal.to(pictures.device)).clamp(0, 255).round()
 
 
 def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[Stage, int, int]]:
@@ -186,10 +195,10 @@ def _save_state(folder: Path, run: Run, identity: dict[str, str]) -> None:
         torch.save(state, temporary)
 
 
-def _write_preview(folder: Path, run: Run, photograph: Tensor, device: str) -> None:
+def _write_preview(folder: Path, run: Run, params: TrainParams, photograph: Tensor, device: str) -> None:
     """The photograph and its painting side by side, as `preview-<step>.png`."""
     with torch.no_grad():
-        painting = run.net(photograph.to(device)).cpu()
+        painting = run.net(_grained(photograph, params, 0).to(device)).cpu()
     both = torch.cat([photograph, painting], 3)[0].clamp(0, 255).round().byte().permute(1, 2, 0)  # (H, 2W, 3)
     with replacing(folder / f"preview-{run.done:06d}.png") as temporary:
         Image.fromarray(both.numpy()).save(temporary)
