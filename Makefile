@@ -30,7 +30,7 @@ train:
 
 test:
 	$(SET_UP) test
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 test-compose:
 	$(SET_UP) test

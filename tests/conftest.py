@@ -1,6 +1,10 @@
 """What several tests start from: a small zoo of untrained networks, and settings that stay in a temporary folder."""
 
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: several processes with all cores each only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import subprocess
 import sys
 from collections.abc import Iterator
