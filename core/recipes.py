@@ -63,6 +63,11 @@ class TrainParams(BaseModel):
         description="divide each style term by its target Gram's mean square and each content term by the "
         "variance of the photograph's features, so that all start near 1",
     )
+    clamp: bool = Field(
+        False,
+        description="judge a painting as it is seen, with its values within 0..255; otherwise those beyond count as "
+        "they are, and come out as neon colours",
+    )
     warmup: tuple[Stage, ...] = Field((), description="short stages before the main one")
     warm_start: str | None = Field(
         None,

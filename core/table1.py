@@ -56,9 +56,11 @@ OURS_WARM: dict[str, Any] = {
     "lr_fall": 0.7,
     "tv_weight": 0.5,
     "grain": 10,
+    "clamp": True,
 }
 """What changes for a network that starts from one of another style: it can paint already, and learns another hand.
-Without a grain even areas fill with a weave of four pixels, and more total variation only makes it fainter."""
+Without a grain even areas fill with a weave of four pixels, and more total variation only makes it fainter. Without the
+clamp values fall to -200, and neon specks and blobs are what is left of them between 0 and 255."""
 
 OURS_AGAIN: dict[str, Any] = {"steps": 500}
 """What changes further for one that starts from the same style, trained on another dataset."""

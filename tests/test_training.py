@@ -42,6 +42,7 @@ TINY = {
     "clip": 1,
     "augment": True,
     "grain": 8,
+    "clamp": True,
 }
 
 
@@ -188,6 +189,17 @@ def test_losses_of_the_photograph_itself(photographs, style, vgg):
     assert losses["total"] == losses["content"] + losses["style"] + losses["tv"]
     black = StyleTargets({k: torch.full_like(g, 1e-9) for k, g in style.grams.items()}, "", 64)
     assert Objective(TrainParams(**TINY), vgg, black)(picture, picture, 2.0)["style"] > 1e6
+
+
+def test_a_clamped_painting_is_judged_as_it_is_seen_and_still_learns_from_beyond(style, vgg):
+    photograph = torch.rand(1, 3, 64, 64) * 255
+    beyond = (photograph * 2 - 128).requires_grad_()
+    objectives = [Objective(TrainParams(**TINY | {"clamp": clamp}), vgg, style) for clamp in (True, False)]
+    clamped, free = (objective(photograph, beyond, 2.0)["total"] for objective in objectives)
+    seen = objectives[1](photograph, beyond.detach().clamp(0, 255), 2.0)["total"]
+    assert clamped.item() == pytest.approx(seen.item(), rel=1e-4) != free.item()
+    clamped.backward()
+    assert (beyond.grad[(beyond < 0) | (beyond > 255)] != 0).float().mean() > 0.9
 
 
 def test_the_first_stage_does_not_ask_for_brightness():

@@ -24,6 +24,8 @@ class Objective:
     def __call__(self, photographs: Tensor, paintings: Tensor, style_weight: float) -> dict[str, Tensor]:
         """Weighted losses, scalars, and their total."""
         p = self.params
+        if p.clamp:
+            paintings = _seen(paintings)
         with torch.no_grad():
             wanted = self.vgg(photographs, p.content_layers)
         features = self.vgg(paintings, {*p.content_layers, *STYLE_LAYERS})
@@ -39,6 +41,11 @@ class Objective:
 
     def _unit(self, target: Tensor) -> Tensor | float:
         return variance(target) if self.params.normalise else 1.0
+
+
+def _seen(paintings: Tensor) -> Tensor:
+    """`paintings` within 0..255. Gradients pass as though nothing were cut off, or what is beyond would stay there."""
+    return paintings + (paintings.clamp(0, 255) - paintings).detach()
 
 
 def reproduction(photographs: Tensor, paintings: Tensor) -> dict[str, Tensor]:
