@@ -62,6 +62,10 @@ OURS_WARM: dict[str, Any] = {
 Without a grain even areas fill with a weave of four pixels, and more total variation only makes it fainter. Without the
 clamp values fall to -200, and neon specks and blobs are what is left of them between 0 and 255."""
 
+OURS_STYLE_WEIGHT: dict[str, float] = {"rain_princess": 5, "the_scream": 5}
+"""Where a style needs another weight than its network's: at 10 these are blotches of pure colour, with little left of
+the subject."""
+
 OURS_AGAIN: dict[str, Any] = {"steps": 500}
 """What changes further for one that starts from the same style, trained on another dataset."""
 
@@ -80,6 +84,7 @@ def recipe(arch: str, dataset: str, style: str, kind: Kind = "report", **changes
         row = row | {"size": 224}
     if kind == "ours":
         row = row | OURS | OURS_BY_ARCH.get(arch, {})
+        row["style_weight"] = OURS_STYLE_WEIGHT.get(style, row["style_weight"])
         if start := changes.get("warm_start"):
             row = row | OURS_WARM | (OURS_AGAIN if start.endswith(f"/{style}") else {})
     return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))
