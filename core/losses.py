@@ -4,6 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+WINDOW = 48
+"""px: a weave keeps its phase for longer than that, strokes do not."""
+
 
 def gram(features: Tensor) -> Tensor:
     """Gram matrices (B, N, N) of features (B, N, H, W): `A = F @ F.T / (N * M)`, M = H * W (eq. 1, 4)."""
@@ -32,6 +35,23 @@ def tv_loss(pictures: Tensor) -> Tensor:
     down = (p[..., 1:, :] - p[..., :-1, :]).square().mean()
     across = (p[..., :, 1:] - p[..., :, :-1]).square().mean()
     return down + across
+
+
+def lattice_loss(pictures: Tensor, period: int) -> Tensor:
+    """Energy of (B, C, H, W) that repeats every `period` px, down and across, within `WINDOW` px; a scalar.
+
+    Not in the report. Texture in a small map comes out of its enlargement with another strength at each place of the
+    period, ReLU makes that another brightness, and there is a weave over all of the painting. What a picture has to
+    show is not locked to that grid, and its mean over a window is next to nothing.
+    """
+    p = pictures.float()
+    coarse = F.avg_pool2d(p, period, 1)  # (B, C, H - period + 1, W - period + 1), without what repeats
+    h, w = (side // period for side in coarse.shape[2:])
+    middle = slice(period // 2, None)
+    fine = p[..., middle, middle][..., : h * period, : w * period] - coarse[..., : h * period, : w * period]
+    places = F.pixel_unshuffle(fine, period)  # (B, C * period^2, h, w)
+    repeated = F.avg_pool2d(places, min(WINDOW // period, h, w)).unflatten(1, (-1, period**2))
+    return (repeated - repeated.mean(2, keepdim=True)).square().mean()
 
 
 def variance(features: Tensor) -> Tensor:

@@ -56,6 +56,9 @@ class TrainParams(BaseModel):
     style_weight: float = Field(50, ge=0, description="w_s")
     style_from: float | None = Field(None, gt=0, description="w_s at the start; rises to w_s over the first half")
     tv_weight: float = Field(0, ge=0, description="weight of the total variation")
+    lattice_weight: float = Field(
+        0, ge=0, description="weight of what repeats with the network's own stride, the weave that enlarging leaves"
+    )
     content_layers: tuple[Layer, ...] = Field(("relu2_2",), min_length=1, description="content layers")
     style_size: int = Field(STYLE_SIZE, ge=MIN_SIDE, le=2048, description="short side of the style image, px")
     normalise: bool = Field(

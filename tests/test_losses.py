@@ -1,6 +1,6 @@
 import torch
 
-from core.losses import content_loss, gram, style_loss, tv_loss
+from core.losses import content_loss, gram, lattice_loss, style_loss, tv_loss
 
 
 def test_gram_of_a_constant():
@@ -49,3 +49,13 @@ def test_total_variation_of_a_checkerboard_and_of_a_plain():
     checkerboard = (torch.arange(4)[:, None] + torch.arange(4)) % 2 * 10.0
     assert tv_loss(checkerboard[None, None]) == 200  # every neighbour differs by 10, both ways
     assert tv_loss(torch.full((1, 3, 4, 4), 7.0)) == 0
+
+
+def test_a_lattice_is_what_repeats_with_the_period():
+    places = torch.arange(96)
+    weave = (places[:, None] + places).remainder(2) * 10.0 + 3  # 5 above and below its mean
+    slope = places[:, None] + 2.0 * places
+    for period in (4, 8):
+        assert lattice_loss(weave[None, None], period) == 25
+        assert lattice_loss(slope[None, None], period) == 0
+    assert lattice_loss((places % 7 > 3).expand(1, 1, 96, 96) * 10.0, 4) < 1  # repeats, but not with that period

@@ -38,6 +38,7 @@ TINY = {
     "style_from": 1,
     "style_weight": 5,
     "tv_weight": 0.1,
+    "lattice_weight": 10,
     "lr_fall": 0.5,
     "clip": 1,
     "augment": True,
@@ -141,7 +142,7 @@ def test_its_card_says_how_it_was_made(photographs, style, vgg, tmp_path):
     assert card.params.steps == 6
     assert card.images == 3
     assert (card.loss_network, card.loss_network_sha256) == ("bundled", vgg.sha256)
-    assert set(card.first_losses) == set(card.last_losses) == {"content", "style", "tv", "total"}
+    assert set(card.first_losses) == set(card.last_losses) == {"content", "style", "tv", "lattice", "total"}
 
 
 def test_one_epoch_unless_told(photographs, style, vgg, tmp_path):
@@ -166,7 +167,7 @@ def test_rows_of_steps_that_were_not_saved_are_dropped(photographs, style, vgg, 
     params = TrainParams(**TINY)
     train(params, photographs, style, vgg, tmp_path, should_stop=should_stop, on_step=on_step)
     with (tmp_path / "losses.csv").open("a") as file:
-        file.write("3,0,1,1,1,1,1,1,1\n4,0,1,1")  # as a kill leaves it
+        file.write("3,0,1,1,1,1,1,1,1,1\n4,0,1,1")  # as a kill leaves it
     assert train(params, photographs, style, vgg, tmp_path)
     assert [row["step"] for row in read_log(tmp_path)] == list(range(1, 11))
 
@@ -186,7 +187,7 @@ def test_losses_of_the_photograph_itself(photographs, style, vgg):
     picture = torch.rand(2, 3, 64, 64) * 255
     losses = Objective(TrainParams(**TINY), vgg, style)(picture, picture, 2.0)
     assert losses["content"] == 0
-    assert losses["total"] == losses["content"] + losses["style"] + losses["tv"]
+    assert losses["total"] == losses["content"] + losses["style"] + losses["tv"] + losses["lattice"]
     black = StyleTargets({k: torch.full_like(g, 1e-9) for k, g in style.grams.items()}, "", 64)
     assert Objective(TrainParams(**TINY), vgg, black)(picture, picture, 2.0)["style"] > 1e6
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.files import replacing
 
-LOSSES = ("content", "style", "tv", "total")
+LOSSES = ("content", "style", "tv", "lattice", "total")
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from core.losses import content_loss, style_loss, tv_loss, variance
+from core.losses import content_loss, lattice_loss, style_loss, tv_loss, variance
+from core.names import STRIDES
 from core.nets import PIXEL_SCALE
 from core.recipes import STYLE_LAYERS, TrainParams
 from core.styles import StyleTargets
@@ -13,12 +14,13 @@ from core.vgg import VGG16
 class Objective:
     """The training loss of a batch of paintings against their photographs (eq. 6, all style layers).
 
-    With `normalise` (ours) each style term is divided by its target Gram's mean square, and content and total
-    variation by the variance of what they compare with: all begin near 1, and a weight means the same at every layer.
+    With `normalise` (ours) each style term is divided by its target Gram's mean square, and content, total variation
+    and lattice by the variance of what they compare with: all begin near 1, and a weight means the same at every layer.
     """
 
     def __init__(self, params: TrainParams, vgg: VGG16, style: StyleTargets) -> None:
         self.params, self.vgg = params, vgg
+        self.period = STRIDES[params.arch]
         self.targets = {layer: style.grams[layer].to(vgg.mean.device) for layer in STYLE_LAYERS}  # (N, N) each
 
     def __call__(self, photographs: Tensor, paintings: Tensor, style_weight: float) -> dict[str, Tensor]:
@@ -35,8 +37,12 @@ class Objective:
         style = photographs.new_zeros(())
         for layer, target in self.targets.items():
             style = style + style_loss(features[layer], target) / (target.square().mean() if p.normalise else 1)
-        tv = p.tv_weight * tv_loss(paintings) / self._unit(photographs) if p.tv_weight else photographs.new_zeros(())
-        losses = {"content": p.content_weight * content, "style": style_weight * style, "tv": tv}
+        losses = {
+            "content": p.content_weight * content,
+            "style": style_weight * style,
+            "tv": p.tv_weight * tv_loss(paintings) / self._unit(photographs),
+            "lattice": p.lattice_weight * lattice_loss(paintings, self.period) / self._unit(photographs),
+        }
         return losses | {"total": torch.stack(list(losses.values())).sum()}
 
     def _unit(self, target: Tensor) -> Tensor | float:
@@ -55,4 +61,4 @@ def reproduction(photographs: Tensor, paintings: Tensor) -> dict[str, Tensor]:
     """
     wanted = photographs - photographs.mean((2, 3), keepdim=True) + 127.5
     error = content_loss(paintings, wanted) / PIXEL_SCALE**2
-    return {"content": error, "style": torch.zeros_like(error), "tv": torch.zeros_like(error), "total": error}
+    return dict.fromkeys(("style", "tv", "lattice"), torch.zeros_like(error)) | {"content": error, "total": error}
