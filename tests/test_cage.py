@@ -1,7 +1,6 @@
 """The cage and what it holds: real children, and files that really make them hang, or take too much."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from core.errors import BadPicture, ImpastoError, TooLarge, UnsupportedFormat
 from core.images import decode
 from core.settings import ROOT
 from tests.processes import wait_for
-from tests.test_images import display_p3, far, oriented, png, sample, saved, slope
+from tests.pictures import display_p3, far, oriented, png, sample, saved, slope, slow_picture
 
 
 @pytest.fixture
@@ -44,14 +43,6 @@ def hurried() -> Iterator[Cage]:
 def narrow() -> Iterator[Cage]:
     """With little memory."""
     yield from opened_by(Terms(memory=150_000_000))
-
-
-def slow_picture() -> bytes:
-    """24 megapixels of JPEG in 64 scans: seconds of work, within every limit but that on time."""
-    data = saved(Image.new("RGB", (6000, 4000)), "JPEG", progressive=True, quality=30)
-    starts = [found.start() for found in re.finditer(b"\xff\xda", data)]
-    scan = data[starts[5] : starts[6]]
-    return data[: starts[6]] + scan * (64 - len(starts)) + data[starts[6] :]
 
 
 def large_picture() -> bytes:

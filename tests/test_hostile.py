@@ -23,8 +23,8 @@ from PIL import Image
 from core.settings import ROOT, Settings
 from tests.corpus import Bad, corpus
 from tests.fuzz import mutations
+from tests.pictures import planted, sample, saved
 from tests.processes import Process, Service, wait_for
-from tests.test_images import planted, sample, saved
 
 WRONG = {400, 413, 415}
 """Statuses of a picture that is refused."""
