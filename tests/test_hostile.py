@@ -83,7 +83,7 @@ class Client:
 def decoders(service: Service) -> list[psutil.Process]:
     """The service itself, and the processes that decode for it."""
     own = psutil.Process(service.process.pid)
-    wardens = [process for process in own.children() if "core.cage" in process.cmdline()]
+    wardens = [process for process in own.children() if "core.decoder" in process.cmdline()]
     return [own, *wardens, *(child for warden in wardens for child in warden.children())]
 
 
