@@ -21,7 +21,7 @@ from core.settings import Settings
 HEALTH = ("/livez", "/readyz", "/readyz/jobs")
 """Asked by machines, often, and by whatever name or address they know."""
 SAFE = ("GET", "HEAD", "OPTIONS")
-FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 MOST_CLIENTS = 10_000
 """Clients whose rate is remembered; the one longest silent is forgotten first."""
 
@@ -94,7 +94,8 @@ class Gate:
         if self.keys:
             caller = Caller(key.scopes if key else frozenset(), key.name if key else None, keyed=True)
         else:
-            here = is_loopback(address) and all(map(is_loopback, names)) and not any(map(headers.get, FORWARDED))
+            proxied = any(map(headers.get, FORWARDED)) or scope["http_version"] == "1.0"  # nginx', unless told
+            here = is_loopback(address) and all(map(is_loopback, names)) and not proxied
             caller = Caller(frozenset(SCOPES) if here else frozenset({"stylize", "jobs"}))
         scope_needed = needed(method, path)
         if scope_needed and not caller.may(scope_needed):

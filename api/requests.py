@@ -8,13 +8,13 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.errors import LEFT
 from api.gate import HEALTH
 from api.metrics import Metrics
 from core.logs import request_id
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
-LEFT = 499  # nobody was there to hear an answer
 
 log = logging.getLogger("impasto.requests")
 

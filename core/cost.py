@@ -12,6 +12,7 @@ from core.images import fit
 from core.memory import memory_limit
 from core.names import MIN_SIDE
 from core.paint import seen
+from core.recipes import MAX_PAINTED
 
 PAINTED = {"aonet": 320, "vgg16": 560}
 """Bytes that a network works with, for each pixel that it is shown: measured in float32 at 3 megapixels."""
@@ -34,6 +35,8 @@ class Work:
     max_side: int | None = None
     knob: str = "paint_size"
     """What whoever asked calls `paint_size`."""
+    models: int = 1
+    """Networks that are shown it, one after another."""
 
     @property
     def seen(self) -> tuple[int, int]:
@@ -54,12 +57,12 @@ class Work:
 
 
 class Budget:
-    """The memory that pictures under way may take together, and the seconds that one may. A network's pace is learnt
-    from what it paints. Is used by many threads."""
+    """The memory that pictures under way may take together, the seconds that one may, and the pixels of it that a
+    network is shown. A network's pace is learnt from what it paints. Is used by many threads."""
 
-    def __init__(self, memory: int = 0, seconds: float = 120) -> None:
+    def __init__(self, memory: int = 0, seconds: float = 120, painted: int = MAX_PAINTED) -> None:
         self.memory = memory or int(SHARE * memory_limit())
-        self.seconds = seconds
+        self.seconds, self.painted = seconds, painted
         self._taken = 0
         self._under_way = 0.0  # seconds, as far as they are known
         self._pace: dict[str, float] = {}  # seconds a pixel, by network
@@ -76,8 +79,9 @@ class Budget:
             nonlocal taken, expected
             with self._lock:
                 self._check(work)
-                taken, expected = taken + work.memory, expected + self.expected(work)
-                self._taken, self._under_way = self._taken + work.memory, self._under_way + self.expected(work)
+                seconds = self.expected(work)
+                taken, expected = taken + work.memory, expected + seconds
+                self._taken, self._under_way = self._taken + work.memory, self._under_way + seconds
 
         try:
             yield take
@@ -87,17 +91,18 @@ class Budget:
 
     def expected(self, work: Work) -> float:
         """Seconds; 0 for a network that has not painted yet."""
-        return self._pace.get(work.arch or "", 0.0) * work.shown
+        return self._pace.get(work.arch or "", 0.0) * work.shown * work.models
 
     def learn(self, arch: str, shown: int, seconds: float) -> None:
         """That a network took so long for so many pixels."""
         if shown >= LEARN_FROM:
             pace = seconds / shown
-            self._pace[arch] = pace + 0.7 * (self._pace.get(arch, pace) - pace)
+            with self._lock:
+                self._pace[arch] = pace + 0.7 * (self._pace.get(arch, pace) - pace)
 
     def _check(self, work: Work) -> None:
         def fits(work: Work, free: int) -> bool:
-            return work.memory <= free and self.expected(work) <= self.seconds
+            return work.memory <= free and self.expected(work) <= self.seconds and work.shown <= self.painted
 
         free = self.memory - self._taken
         if fits(work, free):
@@ -112,6 +117,14 @@ class Budget:
         would_do = {name: side for name, side in would_do.items() if side >= MIN_SIDE}
         said = {work.knob: f"ask for {work.knob}=", "max_side": "scale the picture's longer side to "}
         advice = " or ".join(f"{said[name]}{side}" for name, side in would_do.items())
+        if work.shown > self.painted:
+            height, width = work.seen
+            raise TooLarge(
+                f"The network would see {width}x{height} pixels, and {self.painted:,} is the most: {advice}.",
+                limit=self.painted,
+                actual=work.shown,
+                **would_do,
+            )
         needs = f"The picture takes {work.memory / 1e6:,.0f} MB"
         if (expected := self.expected(work)) > self.seconds:
             needs += f" and {expected:,.0f} s; at most {self.seconds:g} s are spent on one"

@@ -1,11 +1,13 @@
 """`impasto serve`: the API, a supervisor of jobs beside it, and where to point a browser."""
 
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -25,6 +27,7 @@ STOPPING = 30.0
 def serve(settings: Settings) -> None:
     """Run until stopped. Raises Unavailable when the port is taken."""
     listener = _listen(settings)
+    _allow_files()
     app = create_app(settings)
     log_json(settings.log)
     config = uvicorn.Config(
@@ -104,6 +107,13 @@ def _listen(settings: Settings) -> socket.socket:
             f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
             "Stop what uses that port, or choose another: impasto serve --port 8001, or IMPASTO_PORT=8001."
         ) from error
+
+
+def _allow_files() -> None:
+    """As many open files as the system lets a process have: a connection is one, and so is each file that it sends."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS allows no more than it says elsewhere
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _announce(state: Any, place: str) -> None:

@@ -87,6 +87,26 @@ def test_what_is_asked_for_by_another_name():
     assert refused.value.extra["side"] == 99
 
 
+def test_more_than_a_network_is_shown():
+    with (
+        pytest.raises(
+            TooLarge, match="would see 100x100 pixels, and 9,000 is the most: ask for paint_size=94"
+        ) as refused,
+        Budget(10**12, painted=9000).room() as take,
+    ):
+        take(SQUARE)
+    assert refused.value.extra == {"limit": 9000, "actual": 10_000, "paint_size": 94, "max_side": 94}
+
+
+def test_several_networks_take_as_long_as_all_of_them():
+    budget = Budget(10**12, seconds=10)
+    budget.learn("aonet", 1_000_000, 4)
+    with budget.room() as take:
+        take(Work(1000, 1000, "aonet", models=2))
+    with pytest.raises(TooLarge, match="and 12 s"), budget.room() as take:
+        take(Work(1000, 1000, "aonet", models=3))
+
+
 def test_seconds_are_learnt_and_foreseen():
     budget = Budget(10**12, seconds=10)
     large = Work(3000, 3000, "aonet")

@@ -312,7 +312,7 @@ def test_figures_for_prometheus(settings, png):
     assert figures['impasto_request_seconds_count{method="POST",route="/stylize"}'] == "2.0"
     assert figures['impasto_engine_seconds_count{model="aonet/coco/wave"}'] == "2.0"
     assert figures['impasto_cache_total{cache="picture",found="yes"}'] == "1.0"
-    assert figures['impasto_slots_taken{kind="paint"}'] == "0.0"
+    assert figures['impasto_working{kind="paint"}'] == figures['impasto_waiting{kind="paint"}'] == "0.0"
     assert figures['impasto_jobs{kind="gatys",status="queued"}'] == "1.0"
     assert float(figures['impasto_oldest_job_seconds{kind="gatys",status="queued"}']) > 0
     assert (figures['impasto_worker_alive{kind="gatys"}'], figures['impasto_worker_alive{kind="train"}']) == (
