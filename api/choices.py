@@ -23,6 +23,11 @@ class Sizes(BaseModel):
     """Of a request with one picture."""
     max_pixels: int
     min_side: int
+    max_side: int
+    max_painted: int
+    """Pixels that a network is shown: `paint_size` decides."""
+    max_seconds: float
+    """That a painting may be expected to take."""
     max_upload: int
     """Bytes of a request that submits a job."""
     max_photographs: int
@@ -55,6 +60,9 @@ def limits(here: Here) -> Sizes:
         max_bytes=settings.max_bytes,
         max_pixels=settings.max_pixels,
         min_side=settings.min_side,
+        max_side=settings.max_side,
+        max_painted=settings.max_painted,
+        max_seconds=settings.max_seconds,
         max_upload=settings.max_upload,
         max_photographs=settings.max_photographs,
         jobs=settings.jobs,

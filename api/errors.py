@@ -108,15 +108,16 @@ def install(app: FastAPI) -> None:
 
 
 def _methods(app: FastAPI, request: Request) -> Iterator[set[str]]:
-    for route in _flat(app.routes):
+    for route in flat(app.routes):
         if isinstance(route, APIRoute) and route.path_regex.match(request.scope["path"]):
             yield route.methods or set()
 
 
-def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+def flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Those of routers, too."""
     for route in routes:
         yield route
-        yield from _flat(getattr(getattr(route, "original_router", None), "routes", ()))
+        yield from flat(getattr(getattr(route, "original_router", None), "routes", ()))
 
 
 def _sentence(error: dict[str, object]) -> str:

@@ -104,7 +104,10 @@ class Gate:
 
     def _check_hosts(self, names: Iterable[str]) -> None:
         for name in names:
-            known = is_loopback(name) if self.only_loopback else not self.hosts or any(_matches(name, self.hosts))
+            # This machine's own names, which nobody can make point elsewhere, are always known.
+            if is_loopback(name):
+                continue
+            known = not self.only_loopback and (not self.hosts or any(_matches(name, self.hosts)))
             if name and not known:
                 raise Forbidden(
                     f"This service does not answer by the name {name[:80]!r}. Its owner can add that to IMPASTO_HOSTS."
@@ -129,7 +132,9 @@ def denied(caller: Caller, scope: str) -> ImpastoError:
             f"or where there are keys (IMPASTO_KEYS) to one with the scope {scope}."
         )
     if caller.name is None:
-        return Unauthorized("This needs a key, as the header `Authorization: Bearer …`. The service's owner has them.")
+        return Unauthorized(
+            "This needs a key of this service, as the header `Authorization: Bearer …`. Its owner gives them out."
+        )
     return Forbidden(f"The key {caller.name} has not the scope that this needs: {scope}.", needed=scope)
 
 

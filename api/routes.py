@@ -8,6 +8,7 @@ from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
 
 from api.deps import Here
 from api.errors import NO_PICTURE
@@ -119,6 +120,7 @@ async def _paint(
     here: Service = request.app.state.service
     begun = time.perf_counter()
     data = await _sent(here, image, params.picture)
+    _check_form(await request.form())
     request.app.state.metrics.cache("picture", params.picture is not None)
     painted = await here.slots.run(lambda: work(data), request)
     spans = {**painted.spans, "total": time.perf_counter() - begun}
@@ -130,6 +132,17 @@ async def _paint(
     if token := params.picture or here.recent.keep(data):
         headers["Impasto-Picture"] = token
     return Response(painted.data, media_type=MEDIA_TYPES[params.format], headers=headers)
+
+
+def _check_form(form: FormData) -> None:
+    """Raises BadParameter for what would be passed over in silence."""
+    if others := form.keys() - {"image"}:
+        raise BadParameter(
+            f"{', '.join(sorted(others))[:80]}: the form has the field image alone. Parameters belong in the query: "
+            "/stylize?style=wave&strength=0.8"
+        )
+    if (count := len(form.multi_items())) > 1:
+        raise BadParameter(f"image was sent {count} times: send one picture at a time.")
 
 
 async def _sent(here: Service, image: UploadFile | None, token: str | None) -> bytes:

@@ -126,9 +126,14 @@ class Service:
             self.state = "no models: there is no checkpoint in the folders of IMPASTO_MODELS and IMPASTO_STYLES"
             log.error(self.state)
             return
-        first = entries.get(("aonet", "coco", "wave")) or next(iter(entries.values()))
+        names = ("aonet", "coco", "wave")
+        names = names if names in entries else next(iter(entries))
         try:
-            self.engine.painter(first.path)(np.full((256, 256, 3), 128, np.uint8))
+            painter, grey = self.engine.painter(entries[names].path), np.full((256, 256, 3), 128, np.uint8)
+            painter(grey)  # the first is slowed by what is made for it
+            begun = time.perf_counter()
+            painter(grey)
+            self.budget.learn(names[0], 256 * 256, time.perf_counter() - begun)
             self.cage.warm()
             self.state = "ready"
         except Exception as error:  # a cache that cannot be written, a device that is not there

@@ -258,6 +258,14 @@ def test_requests_under_way_are_bounded_together(settings, photo):
         assert [stylize(client, data).status_code for _ in range(3)] == [200] * 3
 
 
+def test_what_a_form_has_besides_is_not_passed_over(client, photo):
+    data = png(photo)
+    many = client.post("/stylize?style=plain", files=[("image", data), ("image", data)])
+    assert "sent 2 times" in problem(many, 422)["detail"]
+    fields = client.post("/stylize?style=plain", files={"image": data}, data={"strength": "0", "style": "plain"})
+    assert "strength, style: the form has the field image alone" in problem(fields, 422)["detail"]
+
+
 def test_styles_lists_what_can_be_asked(client):
     models = client.get("/styles").json()
     assert [(m["arch"], m["dataset"], m["style"]) for m in models] == [
