@@ -8,17 +8,18 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import answer
-from core.errors import TooLarge
+from core.errors import Busy, ImpastoError, TooLarge
 
 DRAIN = 4  # times the limit that is still read, and thrown away, so that the client hears the answer
 
 
 class BodyLimit:
     """ASGI middleware: a body over `max_bytes`, or over the limit of a path in `larger`, is answered with 413, whether
-    or not its length was declared."""
+    or not its length was declared; one for which requests under way leave no room, of `together` bytes, with 503."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
-        self.app, self.max_bytes, self.larger = app, max_bytes, larger
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int], together: int) -> None:
+        self.app, self.max_bytes, self.larger, self.together = app, max_bytes, larger, together
+        self._held = 0  # bytes; changed on the event loop alone
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,17 +38,23 @@ class BodyLimit:
         async def counted() -> Message:
             nonlocal read, more
             message = await receive()
-            read += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            read, self._held = read + size, self._held + size
             more = message.get("more_body", False)
             if read > limit:
-                raise _Over
+                raise _Over(_error(read, limit))
+            if self._held > self.together:
+                raise _Over(Busy("Too much is being sent just now: try again in 10 s.", retry_after=10))
             return message
 
         try:
-            await self.app(scope, counted, send)
-        except _Over:
+            try:
+                await self.app(scope, counted, send)
+            finally:
+                self._held -= read
+        except _Over as over:
             await _drain(receive, read, limit, more)
-            await answer(_error(read, limit))(scope, receive, send)
+            await answer(over.error)(scope, receive, send)
 
 
 async def _drain(receive: Receive, read: int, limit: int, more: bool) -> None:
@@ -68,3 +75,6 @@ def _error(size: int, limit: int) -> TooLarge:
 
 class _Over(BaseException):
     """Not an Exception: whoever parses the body between here and there would answer it in our place."""
+
+    def __init__(self, error: ImpastoError) -> None:
+        self.error = error

@@ -35,7 +35,7 @@ class Broker:
             with self._app.connection_for_write(transport_options={"max_retries": 0}) as connection:
                 self._app.send_task("impasto.run", [job.id], connection=connection, queue=job.kind, retry=False)
         except Exception as error:  # a broker has many ways to be away
-            log.warning("The broker did not take job %s, its workers will find it: %s", job.id, error)
+            log.warning("The broker did not take a job, its workers will find it: %s", error)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import BaseModel
 
-from api.service import Service
+from api.deps import Here
 from core.datasets import known_datasets
 from core.images import READABLE
 from core.kept import kept_styles
@@ -23,6 +23,11 @@ class Sizes(BaseModel):
     """Of a request with one picture."""
     max_pixels: int
     min_side: int
+    max_side: int
+    max_painted: int
+    """Pixels that a network is shown: `paint_size` decides."""
+    max_seconds: float
+    """That a painting may be expected to take."""
     max_upload: int
     """Bytes of a request that submits a job."""
     max_photographs: int
@@ -47,19 +52,17 @@ class Recipes(BaseModel):
     report: dict[str, dict[str, Any]]
 
 
-def service(request: Request) -> Service:
-    found: Service = request.app.state.service
-    return found
-
-
 @router.get("/limits", tags=["paint"])
-def limits(request: Request) -> Sizes:
+def limits(here: Here) -> Sizes:
     """How large a picture, an upload and a training may be."""
-    settings = service(request).settings
+    settings = here.settings
     return Sizes(
         max_bytes=settings.max_bytes,
         max_pixels=settings.max_pixels,
         min_side=settings.min_side,
+        max_side=settings.max_side,
+        max_painted=settings.max_painted,
+        max_seconds=settings.max_seconds,
         max_upload=settings.max_upload,
         max_photographs=settings.max_photographs,
         jobs=settings.jobs,
@@ -83,12 +86,12 @@ def recipes() -> Recipes:
 
 
 @router.get("/datasets", tags=["jobs"])
-def datasets(request: Request) -> list[str]:
+def datasets(here: Here) -> list[str]:
     """The prepared datasets that a training can name."""
-    return list(known_datasets(service(request).settings.datasets))
+    return list(known_datasets(here.settings.datasets))
 
 
 @router.get("/styles/kept", tags=["jobs"])
-def kept(request: Request) -> list[str]:
+def kept(here: Here) -> list[str]:
     """The styles that a job can name without sending a picture of one."""
-    return list(kept_styles(service(request).settings.models / "styles"))
+    return list(kept_styles(here.settings.models / "styles"))

@@ -4,11 +4,12 @@ import errno
 import logging
 from collections.abc import Iterable, Iterator
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
 from core.errors import (
@@ -47,6 +48,9 @@ STATUS: dict[type[ImpastoError], int] = {
     NoSpace: 507,
 }
 
+LEFT = 499
+"""Nobody is there to hear an answer; as nginx has it, for the log and the figures."""
+
 NO_PICTURE = "image: no picture was sent; send one as a multipart form field: curl -F image=@photo.jpg …"
 
 log = logging.getLogger("impasto")
@@ -75,7 +79,11 @@ def install(app: FastAPI) -> None:
         return answer(BadParameter("; ".join(_sentence(dict(e)) for e in error.errors())))
 
     @app.exception_handler(HTTPException)
-    async def http(request: Request, error: HTTPException) -> JSONResponse:
+    async def http(request: Request, error: HTTPException) -> Response:
+        if isinstance(error.__cause__, ClientDisconnect):  # FastAPI takes what goes wrong with a form for a bad form
+            return await left(request, error.__cause__)
+        if isinstance(error.__cause__, OSError):
+            return await disk(request, error.__cause__)
         names = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
         content = {"error": names.get(error.status_code, "error"), "detail": str(error.detail)}
         headers = dict(error.headers or {})
@@ -89,6 +97,10 @@ def install(app: FastAPI) -> None:
             return answer(NoSpace("The service's disk is full.", retry_after=60))
         raise error
 
+    @app.exception_handler(ClientDisconnect)
+    async def left(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=LEFT)
+
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
         content = {"error": "internal", "detail": "Something went wrong here that should not have. It has been logged."}
@@ -96,15 +108,16 @@ def install(app: FastAPI) -> None:
 
 
 def _methods(app: FastAPI, request: Request) -> Iterator[set[str]]:
-    for route in _flat(app.routes):
+    for route in flat(app.routes):
         if isinstance(route, APIRoute) and route.path_regex.match(request.scope["path"]):
             yield route.methods or set()
 
 
-def _flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+def flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Those of routers, too."""
     for route in routes:
         yield route
-        yield from _flat(getattr(getattr(route, "original_router", None), "routes", ()))
+        yield from flat(getattr(getattr(route, "original_router", None), "routes", ()))
 
 
 def _sentence(error: dict[str, object]) -> str:

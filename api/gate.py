@@ -21,7 +21,7 @@ from core.settings import Settings
 HEALTH = ("/livez", "/readyz", "/readyz/jobs")
 """Asked by machines, often, and by whatever name or address they know."""
 SAFE = ("GET", "HEAD", "OPTIONS")
-FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
 MOST_CLIENTS = 10_000
 """Clients whose rate is remembered; the one longest silent is forgotten first."""
 
@@ -94,7 +94,8 @@ class Gate:
         if self.keys:
             caller = Caller(key.scopes if key else frozenset(), key.name if key else None, keyed=True)
         else:
-            here = is_loopback(address) and all(map(is_loopback, names)) and not any(map(headers.get, FORWARDED))
+            proxied = any(map(headers.get, FORWARDED)) or scope["http_version"] == "1.0"  # nginx', unless told
+            here = is_loopback(address) and all(map(is_loopback, names)) and not proxied
             caller = Caller(frozenset(SCOPES) if here else frozenset({"stylize", "jobs"}))
         scope_needed = needed(method, path)
         if scope_needed and not caller.may(scope_needed):
@@ -103,7 +104,10 @@ class Gate:
 
     def _check_hosts(self, names: Iterable[str]) -> None:
         for name in names:
-            known = is_loopback(name) if self.only_loopback else not self.hosts or any(_matches(name, self.hosts))
+            # This machine's own names, which nobody can make point elsewhere, are always known.
+            if is_loopback(name):
+                continue
+            known = not self.only_loopback and (not self.hosts or any(_matches(name, self.hosts)))
             if name and not known:
                 raise Forbidden(
                     f"This service does not answer by the name {name[:80]!r}. Its owner can add that to IMPASTO_HOSTS."
@@ -128,7 +132,9 @@ def denied(caller: Caller, scope: str) -> ImpastoError:
             f"or where there are keys (IMPASTO_KEYS) to one with the scope {scope}."
         )
     if caller.name is None:
-        return Unauthorized("This needs a key, as the header `Authorization: Bearer …`. The service's owner has them.")
+        return Unauthorized(
+            "This needs a key of this service, as the header `Authorization: Bearer …`. Its owner gives them out."
+        )
     return Forbidden(f"The key {caller.name} has not the scope that this needs: {scope}.", needed=scope)
 
 

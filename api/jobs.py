@@ -9,9 +9,10 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
+from api.deps import Asker, Here
 from api.events import events
 from api.gate import denied
-from api.routes import Problem, caller
+from api.routes import Problem
 from api.service import Service
 from api.space import check_space
 from api.submit import FILES, Submission
@@ -51,15 +52,10 @@ class JobPage(BaseModel):
     """The link of the next page."""
 
 
-def service(request: Request) -> Service:
-    found: Service = request.app.state.service
-    return found
-
-
-def known_job(id: str, request: Request) -> Job:
+def known_job(id: str, here: Here, who: Asker) -> Job:
     """Another's job is answered as one that never was."""
-    job = service(request).jobs.get(id)
-    if not caller(request).sees(job):
+    job = here.jobs.get(id)
+    if not who.sees(job):
         raise NotFound(f"There is no job {id[:64]!r}.")
     return job
 
@@ -139,37 +135,38 @@ _STYLE: dict[int | str, dict[str, Any]] = {
 async def submit(
     request: Request,
     response: Response,
+    here: Here,
+    who: Asker,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
     """Take on a job: it is checked now, stored, and answered with its record; the work is done elsewhere.
 
     curl -F kind=gatys -F image=@cat.jpg -F style=wave localhost:8000/jobs
     """
-    here = service(request)
     check_space(here.settings)  # before what is sent is put on the disk
-    async with request.form(max_files=here.settings.max_photographs + 10, max_fields=64) as form:
+    async with request.form(max_files=here.settings.max_photographs + 10, max_fields=here.settings.parts) as form:
         if not form:
             raise BadParameter("The request is no multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave")
         submission = Submission(form, here.settings, here.storage, here.zoo, here.decode)
-        job = await here.intake.run(lambda: here.submit(submission, idempotency_key, caller(request).name))
+        job = await here.intake.run(lambda: here.submit(submission, idempotency_key, who.name), request)
     response.headers["Location"] = f"/jobs/{job.id}"
     return view(job)
 
 
 @router.get("/jobs", responses=_UNKNOWN)
 def page(
-    request: Request,
+    here: Here,
+    who: Asker,
     status: Status | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[str | None, Query(description="the last job of the page before")] = None,
 ) -> JobPage:
     """Jobs, the newest first: a key's own, or all of them to an admin's and, without keys, to this machine."""
-    who, jobs = caller(request), service(request).jobs
     if not who.keyed and not who.may("admin"):  # an id is a secret, and this would tell them all
         raise denied(who, "admin")
     name = status or "all" if who.may("admin") else f"{status or 'all'} of {who.name}"
-    last = known_job(after, request) if after else None
-    found = jobs.store.list(name, newest=True, limit=limit + 1, after=last)
+    last = known_job(after, here, who) if after else None
+    found = here.jobs.store.list(name, newest=True, limit=limit + 1, after=last)
     more = None
     if len(found) > limit:
         more = f"/jobs?limit={limit}&after={found[limit - 1].id}" + (f"&status={status}" if status else "")
@@ -183,67 +180,66 @@ def show(job: Known) -> JobView:
 
 
 @router.get("/jobs/{id}/result", response_class=Response, responses={**_UNKNOWN, 409: {"model": Problem}})
-def result(job: Known, request: Request) -> Response:
+def result(job: Known, here: Here) -> Response:
     """The painting, or the trained network. Of a canceled painting, the best there was."""
     if not job.over:
         raise Conflict(f"The job is {job.status}; its result is there when it has succeeded.", status=job.status)
     if "result" not in job.files:
         why = f": {job.error.message}" if job.error else ""
         raise NotFound(f"The job {job.status} and has no result{why}")
-    return _file(job, "result", request)
+    return _file(job, "result", here)
 
 
 @router.get("/jobs/{id}/preview", response_class=Response, responses=_UNKNOWN)
-def preview(job: Known, request: Request) -> Response:
+def preview(job: Known, here: Here) -> Response:
     """The last preview: the best painting so far; of a training, a photograph and its painting."""
-    return _file(job, "preview", request)
+    return _file(job, "preview", here)
 
 
 @router.get("/jobs/{id}/losses", responses=_UNKNOWN)
-def losses(job: Known, request: Request) -> list[dict[str, float]]:
+def losses(job: Known, here: Here) -> list[dict[str, float]]:
     """The weighted losses, a row for each step."""
-    rows = csv.DictReader(io.StringIO(_read(job, "losses", request).decode()))
+    rows = csv.DictReader(io.StringIO(_read(job, "losses", here).decode()))
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
 @router.get("/jobs/{id}/losses.png", response_class=Response, responses=_UNKNOWN)
-def plot(job: Known, request: Request) -> Response:
+def plot(job: Known, here: Here) -> Response:
     """The losses drawn, and the share of each in the total."""
-    return _file(job, "plot", request)
+    return _file(job, "plot", here)
 
 
 @router.get("/jobs/{id}/events", response_class=StreamingResponse, responses=_UNKNOWN)
-async def follow(job: Known, request: Request, last_event_id: Annotated[int | None, Header()] = None) -> Response:
+async def follow(
+    job: Known, request: Request, here: Here, last_event_id: Annotated[int | None, Header()] = None
+) -> Response:
     """Server-sent events: `status`, `progress`, `preview`, `done`. `Last-Event-ID` goes on where a connection broke."""
     if job.over and last_event_id == job.version:
         return Response(status_code=204)  # tells an EventSource not to come again
-    jobs = service(request).jobs
     stopping: threading.Event = request.app.state.stopping
     stream = events(
-        lambda: jobs.get(job.id), lambda job: view(job).model_dump(mode="json"), last_event_id, stopping.is_set
+        lambda: here.jobs.get(job.id), lambda job: view(job).model_dump(mode="json"), last_event_id, stopping.is_set
     )
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 @router.post("/jobs/{id}/cancel", responses=_UNKNOWN)
-def cancel(job: Known, request: Request) -> JobView:
+def cancel(job: Known, here: Here) -> JobView:
     """Ask a job to end. A painting keeps the best there is; what is over stays as it is."""
-    return view(service(request).jobs.cancel(job.id))
+    return view(here.jobs.cancel(job.id))
 
 
 @router.delete("/jobs/{id}", status_code=204, responses=_UNKNOWN)
-def delete(job: Known, request: Request) -> None:
+def delete(job: Known, here: Here) -> None:
     """End a job and erase its record, its pictures and its results. A style that it has published stays."""
-    here = service(request)
     here.jobs.cancel(job.id)
     here.jobs.store.remove(job.id)
     here.storage.erase(f"jobs/{job.id}")
 
 
 @styles.delete("/styles/{arch}/{dataset}/{style}", status_code=204, tags=["paint"], responses=_STYLE)
-def delete_style(arch: str, dataset: str, style: str, request: Request) -> None:
+def delete_style(arch: str, dataset: str, style: str, here: Here) -> None:
     """Remove a model that was trained here. Needs an admin's key, or without keys this machine."""
-    here = service(request)
     path = here.zoo.find(arch, dataset, style).path
     if not path.is_relative_to(here.settings.styles):
         raise Forbidden(f"{arch}/{dataset}/{style} came with Impasto, and is not deleted over HTTP.")
@@ -269,14 +265,14 @@ def view(job: Job) -> JobView:
     return JobView(**fields, links=links, result=job.files.get("result"))
 
 
-def _read(job: Job, name: str, request: Request) -> bytes:
+def _read(job: Job, name: str, here: Service) -> bytes:
     if name not in job.files:
         raise NotFound(f"The job {job.id} has no {name}{'' if job.over else ' yet'}.")
-    return service(request).storage.get(job.files[name])
+    return here.storage.get(job.files[name])
 
 
-def _file(job: Job, name: str, request: Request) -> Response:
-    data = _read(job, name, request)
+def _file(job: Job, name: str, here: Service) -> Response:
+    data = _read(job, name, here)
     suffix = "." + job.files[name].rsplit(".", 1)[1]
     headers = {
         "Content-Disposition": f'inline; filename="{job.kind}-{job.id[:8]}-{name}{suffix}"',

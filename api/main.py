@@ -19,9 +19,6 @@ from api.requests import Requests
 from api.service import Service
 from core.settings import Settings
 
-PARTS = 64
-"""Of a multipart form: files, and fields. Trainings alone may have more files."""
-
 DESCRIPTION = """Send a photograph, get it painted.
 
     curl -F image=@cat.jpg 'localhost:8000/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png
@@ -49,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         "version": version("impasto"),
         "lifespan": lifespan,
         "responses": routes.EVERYWHERE,
-        "form_limits": {"max_files": PARTS, "max_fields": PARTS},
+        "form_limits": {"max_files": settings.parts, "max_fields": settings.parts},
     }
     app: FastAPI = FastAPIOffline(**about, redoc_url=None) if settings.docs else FastAPI(**about, openapi_url=None)
     app.state.metrics = Metrics()
@@ -58,7 +55,9 @@ def create_app(settings: Settings) -> FastAPI:
     for part in (page.router, choices.router, routes.router, slow, jobs.styles, metrics.router):
         app.include_router(part)
     app.mount("/web", page.compressed)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, larger={"/jobs": settings.max_upload})
+    app.add_middleware(
+        BodyLimit, settings.max_bytes, larger={"/jobs": settings.max_upload}, together=settings.max_incoming
+    )
     app.add_middleware(Gate, settings=settings)
     if origins := settings.listed("origins"):
         app.add_middleware(

@@ -56,6 +56,7 @@ class Metrics:
 
     def watch(self, service: Service) -> None:
         """Have the figures of a service that has been opened."""
+        service.on_engine = self.engine
         self.registry.register(Look(service))
 
 
@@ -73,10 +74,12 @@ class Look(Collector):
     def _work(self) -> Iterator[Metric]:
         here = self.service
         yield GaugeMetricFamily("impasto_ready", "A model is loaded", here.state == "ready")
-        taken = GaugeMetricFamily("impasto_slots_taken", "Requests at work or waiting", labels=["kind"])
+        working = GaugeMetricFamily("impasto_working", "Requests at work", labels=["kind"])
+        waiting = GaugeMetricFamily("impasto_waiting", "Requests in the queue", labels=["kind"])
         for kind, slots in (("paint", here.slots), ("example", here.gallery), ("submit", here.intake)):
-            taken.add_metric([kind], slots.taken)
-        yield taken
+            working.add_metric([kind], min(slots.taken, slots.slots))
+            waiting.add_metric([kind], max(0, slots.taken - slots.slots))
+        yield from (working, waiting)
         models = GaugeMetricFamily(
             "impasto_models_found", "Painters asked for, by whether they were loaded", labels=["found"]
         )

@@ -8,10 +8,12 @@ from core.errors import PictureGone
 
 KEPT_FOR = 600.0
 """Seconds that a picture is held."""
+MOST = 1000
+"""Pictures that are, however small: each has its overhead."""
 
 
 class Recent:
-    """Bytes by a token that nobody can guess; over `max_bytes` in all, the one longest unused goes.
+    """Bytes by a token that nobody can guess; over `max_bytes` or `MOST` in all, the one longest unused goes.
 
     Is used on the event loop alone, and so needs no lock.
     """
@@ -19,6 +21,7 @@ class Recent:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self._held: OrderedDict[str, bytes] = OrderedDict()
+        self._bytes = 0
 
     def keep(self, data: bytes) -> str | None:
         """The token of a picture; None for one that is too large to hold."""
@@ -26,10 +29,14 @@ class Recent:
             return None
         token = secrets.token_urlsafe(16)
         self._held[token] = data
-        while sum(map(len, self._held.values())) > self.max_bytes:
-            self._held.popitem(last=False)
-        asyncio.get_running_loop().call_later(KEPT_FOR, self._held.pop, token, None)
+        self._bytes += len(data)
+        while self._bytes > self.max_bytes or len(self._held) > MOST:
+            self._drop(next(iter(self._held)))
+        asyncio.get_running_loop().call_later(KEPT_FOR, self._drop, token)
         return token
+
+    def _drop(self, token: str) -> None:
+        self._bytes -= len(self._held.pop(token, b""))
 
     def get(self, token: str) -> bytes:
         """Raises PictureGone."""

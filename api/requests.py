@@ -6,15 +6,16 @@ import secrets
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Match, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.errors import LEFT, flat
 from api.gate import HEALTH
 from api.metrics import Metrics
 from core.logs import request_id
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
-LEFT = 499  # nobody was there to hear an answer
 
 log = logging.getLogger("impasto.requests")
 
@@ -51,7 +52,7 @@ class Requests:
         finally:
             seconds = time.perf_counter() - begun
             method = scope["method"] if scope["method"] in METHODS else "other"
-            route = getattr(scope.get("route"), "path", "") or "none"
+            route = _route(scope)
             self.metrics.request(method, route, status, first or seconds)
             if scope["path"] not in HEALTH:
                 facts = {"method": method, "route": route, "status": status, "ms": round(seconds * 1000, 1)}
@@ -59,3 +60,10 @@ class Requests:
                 facts |= {"bytes": size, "client": scope["client"][0] if scope.get("client") else None}
                 facts |= {"caller": caller.name} if caller and caller.name else {}
                 log.info("request", extra={"facts": facts})
+
+
+def _route(scope: Scope) -> str:
+    """The path of the route as it was declared, of a request that was refused before it came there, too."""
+    declared = (route for route in flat(scope["app"].routes) if isinstance(route, Route | Mount))
+    route = scope.get("route") or next((route for route in declared if route.matches(scope)[0] != Match.NONE), None)
+    return route.path if route else "none"

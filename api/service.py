@@ -1,10 +1,12 @@
 """What the routes work with: zoo, engine, limits and slots, opened at start and closed at the end."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 
@@ -18,13 +20,13 @@ from core.cage import Terms, open_cage
 from core.checkpoints import Zoo
 from core.compare import compare
 from core.cost import PAINTED, Budget, Work
-from core.engine import open_engine
+from core.engine import Painter, open_engine
 from core.errors import Busy, ImpastoError, Unavailable
-from core.images import Format, Picture, encode
+from core.images import Bytes, Format, Picture, encode
 from core.jobs import KINDS, Job, Jobs, Kind
 from core.keeper import Keeper
 from core.logs import request_id
-from core.paint import check_painted, paint
+from core.paint import paint
 from core.recipes import CompareParams, PaintParams
 from core.settings import Settings
 from core.storage import open_storage
@@ -49,14 +51,15 @@ class Service:
         self.settings = settings
         self.zoo = Zoo(settings.models, settings.styles)
         self.cage = open_cage(Terms(settings.limits, settings.cage_memory, settings.cage_seconds), settings.cage)
-        self.budget = Budget(settings.memory, settings.max_seconds)
-        self.max_painted = settings.max_painted
+        self.budget = Budget(settings.memory, settings.max_seconds, settings.max_painted)
+        self.on_engine: Callable[[str, float], None] = lambda model, seconds: None
         self.slots = Slots(settings.slots, settings.queue)
         self.gallery = Slots(1, 1000)  # its pictures are small, come in dozens, and keep no painting waiting
         self.intake = Slots(settings.slots, settings.queue)  # of jobs: large uploads keep no painting waiting
         self.engine = open_engine(settings)
         self.examples = Examples(self.engine, settings.cache_folder)
         self.recent = Recent(settings.recent)
+        self.stopping = threading.Event()
         self.state = "loading"
         self.jobs = Jobs(open_store(settings.store))
         self.storage = open_storage(settings.storage)
@@ -67,6 +70,7 @@ class Service:
 
     def close(self) -> None:
         """Let what is being painted end, and forget what waits."""
+        self.stopping.set()
         self.slots.close()
         self.gallery.close()
         self.intake.close()
@@ -79,7 +83,7 @@ class Service:
     def submit(self, submission: Submission, idempotency_key: str | None, owner: str | None = None) -> Job:
         """Check and keep a job, then tell the workers. Raises what the submission and the store raise, and Busy."""
         known = self.jobs.knows_key(idempotency_key, owner)
-        job = submission.job(idempotency_key, known=known, room=self._check_queue)
+        job = submission.job(idempotency_key, known=known, room=lambda kind: self._check_queue(kind, owner))
         job = job.model_copy(update={"owner": owner, "request": request_id.get()})
         try:
             kept = self.jobs.submit(job)
@@ -93,12 +97,16 @@ class Service:
         self.broker.publish(kept)
         return kept
 
-    def _check_queue(self, kind: Kind) -> None:
-        """Raises Busy where as many jobs of a kind wait as may. Submissions of one moment may pass it together."""
+    def _check_queue(self, kind: Kind, owner: str | None) -> None:
+        """Raises Busy where as many jobs of a kind wait as may, half of them a key's own. Submissions of one moment may
+        pass it together."""
         most = {"gatys": self.settings.queued_gatys, "train": self.settings.queued_train}[kind]
         waiting = self.jobs.store.count(f"queued {kind}")
         if waiting >= most:
             raise Busy(f"{waiting} {kind} jobs wait already, and that is the most: try again later.", retry_after=60)
+        own = self.jobs.store.count(f"queued {kind} of {owner}") if owner else 0
+        if own > most // 2:
+            raise Busy(f"{own} {kind} jobs of the key {owner} wait already, half of all places.", retry_after=60)
 
     def jobs_state(self) -> str:
         """`ready` where a job would be taken on and done, or why not."""
@@ -118,9 +126,14 @@ class Service:
             self.state = "no models: there is no checkpoint in the folders of IMPASTO_MODELS and IMPASTO_STYLES"
             log.error(self.state)
             return
-        first = entries.get(("aonet", "coco", "wave")) or next(iter(entries.values()))
+        names = ("aonet", "coco", "wave")
+        names = names if names in entries else next(iter(entries))
         try:
-            self.engine.painter(first.path)(np.full((256, 256, 3), 128, np.uint8))
+            painter, grey = self.engine.painter(entries[names].path), np.full((256, 256, 3), 128, np.uint8)
+            painter(grey)  # the first is slowed by what is made for it
+            begun = time.perf_counter()
+            painter(grey)
+            self.budget.learn(names[0], 256 * 256, time.perf_counter() - begun)
             self.cage.warm()
             self.state = "ready"
         except Exception as error:  # a cache that cannot be written, a device that is not there
@@ -129,6 +142,8 @@ class Service:
 
     def decode(self, data: bytes) -> Picture:
         """A picture that was sent. Raises what `Cage.decode` and `Budget.room` do."""
+        if self.stopping.is_set():
+            raise Unavailable("The service is being stopped: send it again in a moment.", retry_after=10)
         with self.budget.room() as take:
             return self.cage.decode(data, lambda height, width: take(Work(height, width)))
 
@@ -136,20 +151,12 @@ class Service:
         """Bytes of a photograph -> bytes of its painting. Raises what the zoo, `decode` and the engine raise."""
         path = self.zoo.find(params.arch, params.dataset, params.style).path  # first: it costs least
         arch = params.arch if params.strength else None  # the photograph itself needs no network
-
-        def work(height: int, width: int) -> Work:
-            work = Work(height, width, arch, params.paint_size, params.max_side)
-            check_painted(*work.seen, self.max_painted)
-            return work
-
-        def painted(picture: Picture) -> Picture:
-            painter = self.engine.painter(path)
-            begun = time.perf_counter()
-            painting = paint(painter, picture, params, self.max_painted)
-            self.budget.learn(params.arch, work(picture.height, picture.width).shown, time.perf_counter() - begun)
-            return painting
-
-        return self._painted(data, work, painted, params.format)
+        return self._painted(
+            data,
+            lambda height, width: Work(height, width, arch, params.paint_size, params.max_side),
+            lambda picture: paint(self._painter(path), picture, params, self.budget.painted),
+            params.format,
+        )
 
     def compare(self, data: bytes, params: CompareParams) -> Painted:
         """Bytes of a photograph -> bytes of a sheet: what each model asked for paints of it. Raises as `stylize`."""
@@ -157,10 +164,24 @@ class Service:
         costliest = max((arch for arch, _, _ in models), key=lambda arch: PAINTED[arch])
         return self._painted(
             data,
-            lambda height, width: Work(height, width, costliest, params.side, params.side, knob="side"),
-            lambda picture: compare(models, self.engine, picture, params),
+            lambda height, width: Work(height, width, costliest, params.side, params.side, "side", len(models)),
+            lambda picture: compare(models, self._painter, picture, params),
             params.format,
         )
+
+    def _painter(self, path: Path) -> Painter:
+        """The network of a checkpoint, and what it takes told to who wants to know."""
+        painter, names = self.engine.painter(path), path.with_suffix("").parts[-3:]
+
+        def timed(rgb: Bytes) -> Bytes:
+            begun = time.perf_counter()
+            painting = painter(rgb)
+            seconds = time.perf_counter() - begun
+            self.budget.learn(names[0], rgb.shape[0] * rgb.shape[1], seconds)
+            self.on_engine("/".join(names), seconds)
+            return painting
+
+        return timed
 
     def _painted(
         self,

@@ -9,7 +9,9 @@ from contextvars import copy_context
 from math import ceil
 from typing import TypeVar
 
-from core.errors import Busy
+from starlette.requests import ClientDisconnect, Request
+
+from core.errors import Busy, Unavailable
 
 T = TypeVar("T")
 
@@ -24,8 +26,10 @@ class Slots:
         self._taken = 0
         self._seconds = 1.0  # of one call, a moving average
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """The result of `work()`. Raises Busy, with `retry_after` in seconds, when all places are taken."""
+    async def run(self, work: Callable[[], T], request: Request) -> T:
+        """The result of `work()`, for a request whose body has been read. Raises Busy, with `retry_after` in seconds,
+        when all places are taken; ClientDisconnect where the client has left before its turn came, and its place is
+        another's then; Unavailable where the service ends before the work does."""
         with self._lock:
             if self._taken >= self.slots + self.queue:
                 seconds = ceil(self._taken * self._seconds / self.slots)
@@ -34,9 +38,18 @@ class Slots:
                 )
             self._taken += 1
         future = self._threads.submit(copy_context().run, self._timed, work)  # with the request's id, for the log
-        # Of the thread's future, not the caller's wait: who hangs up leaves a thread that still works.
+        # Of the thread's future, not the caller's wait: who leaves while it works leaves a thread that still does.
         future.add_done_callback(self._leave)
-        return await asyncio.wrap_future(future)
+        done, leaving = asyncio.wrap_future(future), asyncio.create_task(_left(request))
+        try:
+            await asyncio.wait((done, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not done.done() and future.cancel():
+                raise ClientDisconnect
+            return await done
+        except asyncio.CancelledError:  # by the server, whose patience with what is under way has an end, too
+            raise Unavailable("The service is being stopped: send it again in a moment.", retry_after=10) from None
+        finally:
+            leaving.cancel()
 
     @property
     def taken(self) -> int:
@@ -44,8 +57,8 @@ class Slots:
         return self._taken
 
     def close(self) -> None:
-        """Let what runs end and forget what waits."""
-        self._threads.shutdown(cancel_futures=True)
+        """Forget what waits; nothing more is begun."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _timed(self, work: Callable[[], T]) -> T:
         begun = time.monotonic()
@@ -57,3 +70,9 @@ class Slots:
     def _leave(self, _: "Future[T]") -> None:
         with self._lock:
             self._taken -= 1
+
+
+async def _left(request: Request) -> None:
+    """Returns when the client has hung up."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,6 +1,7 @@
 """Room on the disks that jobs are written to."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from core.errors import NoSpace
@@ -8,8 +9,8 @@ from core.settings import Settings
 
 
 def free_percent(settings: Settings) -> dict[str, float]:
-    """What is free of the disk of each place that jobs are kept in on this machine."""
-    places = {"store": settings.store, "storage": settings.storage}
+    """What is free of the disk of each place that jobs are kept in on this machine, and are put in while they come."""
+    places = {"store": settings.store, "storage": settings.storage, "uploads": tempfile.gettempdir()}
     found = {}
     for name, where in places.items():
         if "://" in where:

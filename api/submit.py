@@ -3,6 +3,7 @@
 Pictures are decoded, and stored as we write them: none of the bytes that were sent are.
 """
 
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -35,6 +36,7 @@ RECIPES: tuple[Literal["ours", "report"], ...] = ("ours", "report")
 LONGEST = 20  # times the shorter side: a strip would be enlarged to billions of pixels
 MOST_ENTRIES = 20_000  # of a zip file, whose directory is read whole
 MOST_STYLES = 8  # pictures that one style is blended from
+LONGEST_DECODING = 300.0  # seconds, of all photographs of a training together
 
 Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
@@ -179,7 +181,7 @@ class Submission:
         inputs: dict[str, list[str]] = {}
         for name in ("image", "style_image"):
             for number, file in enumerate(self.files.get(name, [])):
-                picture = self._decode(file.filename or name, file.file.read())
+                picture = self._decode(file.filename or name, self._read(file))
                 key = f"jobs/{id}/inputs/{name}-{number}.png"
                 self._put(key, encode(picture, "png"))
                 inputs.setdefault(name, []).append(key)
@@ -196,6 +198,10 @@ class Submission:
         self._print.update(found.encode())
         self.storage.put(key, data)
 
+    def _read(self, upload: UploadFile) -> bytes:
+        """A picture, and of one that is too large enough to be refused for it."""
+        return upload.file.read(self.settings.max_bytes + 1)
+
     def _decode(self, name: str, data: bytes) -> Picture:
         try:
             picture = self.decode(data)
@@ -211,10 +217,17 @@ class Submission:
     def _write_photographs(self, file: IO[bytes], short: int) -> None:
         """All photographs that were sent, as one archive of JPEGs with their short side at `short` px at most."""
         count, most = 0, 4 * self.settings.max_upload
+        until = time.monotonic() + LONGEST_DECODING
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for name, data in self._sent_photographs():
                 if count == self.settings.max_photographs:
                     raise TooLarge(f"More than {count} photographs were sent.", limit=count)
+                if time.monotonic() > until:
+                    raise TooLarge(
+                        f"After {LONGEST_DECODING:g} s {count} photographs were decoded, and not all. Send fewer, or "
+                        f"scaled to {short} px: a training makes them no larger.",
+                        limit=LONGEST_DECODING,
+                    )
                 picture = self._decode(name, data)
                 scale = min(1.0, short / min(picture.height, picture.width))
                 size = max(MIN_SIDE, round(picture.height * scale)), max(MIN_SIDE, round(picture.width * scale))
@@ -233,7 +246,7 @@ class Submission:
             start = upload.file.read(4)
             upload.file.seek(0)
             if not start.startswith(b"PK\x03\x04"):
-                yield upload.filename or "content_images", upload.file.read()
+                yield upload.filename or "content_images", self._read(upload)
                 continue
             if _entries(upload.file) > MOST_ENTRIES:
                 raise TooLarge(f"{upload.filename} has more than {MOST_ENTRIES} entries.", limit=MOST_ENTRIES)

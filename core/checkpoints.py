@@ -207,11 +207,17 @@ class Zoo:
             stat = path.stat()
             version = (stat.st_mtime_ns, stat.st_size)
             if path not in self._cards or self._cards[path][0] != version:
-                self._cards[path] = (version, None)
-                self._cards[path] = (version, read_card(path))
+                self._cards[path] = (version, _card_of(path))
             return self._cards[path][1]
-        except (FileNotFoundError, BadCheckpoint):
+        except FileNotFoundError:
             return None
+
+
+def _card_of(path: Path) -> Card | None:
+    try:
+        return read_card(path)
+    except BadCheckpoint:
+        return None
 
 
 def place(folder: Path, params: TrainParams) -> Path:

@@ -1,9 +1,10 @@
 """One photograph through several networks, on one labelled sheet: the comparison that the report made by hand."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from core.checkpoints import Entry
-from core.engine import Engine
+from core.engine import Painter
 from core.errors import BadParameter
 from core.images import Picture, shrink
 from core.paint import paint
@@ -15,7 +16,10 @@ MOST = 40
 
 
 def compare(
-    models: Mapping[tuple[str, str, str], Entry], engine: Engine, photograph: Picture, params: CompareParams
+    models: Mapping[tuple[str, str, str], Entry],
+    painter: Callable[[Path], Painter],
+    photograph: Picture,
+    params: CompareParams,
 ) -> Picture:
     """The photograph and, beside it, what each of `models`, by (arch, dataset, style), paints of it.
 
@@ -33,7 +37,7 @@ def compare(
         asked = PaintParams(
             style=style, paint_size="full", strength=params.strength, preserve_color=params.preserve_color
         )
-        painting = paint(engine.painter(entry.path), photograph, asked)
+        painting = paint(painter(entry.path), photograph, asked)
         row, column = ((arch, dataset), style) if several else ((arch,), dataset)
         table.setdefault(row, {})[column] = Labelled(painting, f"{style}: {arch}, {dataset}")
     columns = sorted({column for row in table.values() for column in row})

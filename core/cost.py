@@ -12,9 +12,12 @@ from core.images import fit
 from core.memory import memory_limit
 from core.names import MIN_SIDE
 from core.paint import seen
+from core.recipes import MAX_PAINTED
 
 PAINTED = {"aonet": 320, "vgg16": 560}
 """Bytes that a network works with, for each pixel that it is shown: measured in float32 at 3 megapixels."""
+PACE = {"aonet": 1.0, "vgg16": 2.3}
+"""Seconds for each pixel that a network is shown, one against another."""
 PICTURE = 40
 """Bytes for each pixel of a picture that is decoded, painted and encoded."""
 SHARE = 0.7
@@ -34,6 +37,8 @@ class Work:
     max_side: int | None = None
     knob: str = "paint_size"
     """What whoever asked calls `paint_size`."""
+    models: int = 1
+    """Networks that are shown it, one after another."""
 
     @property
     def seen(self) -> tuple[int, int]:
@@ -54,15 +59,15 @@ class Work:
 
 
 class Budget:
-    """The memory that pictures under way may take together, and the seconds that one may. A network's pace is learnt
-    from what it paints. Is used by many threads."""
+    """The memory that pictures under way may take together, the seconds that one may, and the pixels of it that a
+    network is shown. How fast the machine is, is learnt from what it paints. Is used by many threads."""
 
-    def __init__(self, memory: int = 0, seconds: float = 120) -> None:
+    def __init__(self, memory: int = 0, seconds: float = 120, painted: int = MAX_PAINTED) -> None:
         self.memory = memory or int(SHARE * memory_limit())
-        self.seconds = seconds
+        self.seconds, self.painted = seconds, painted
         self._taken = 0
         self._under_way = 0.0  # seconds, as far as they are known
-        self._pace: dict[str, float] = {}  # seconds a pixel, by network
+        self._pace = 0.0  # seconds a pixel of a network whose PACE is 1
         self._lock = threading.Lock()
 
     @contextmanager
@@ -76,8 +81,9 @@ class Budget:
             nonlocal taken, expected
             with self._lock:
                 self._check(work)
-                taken, expected = taken + work.memory, expected + self.expected(work)
-                self._taken, self._under_way = self._taken + work.memory, self._under_way + self.expected(work)
+                seconds = self.expected(work)
+                taken, expected = taken + work.memory, expected + seconds
+                self._taken, self._under_way = self._taken + work.memory, self._under_way + seconds
 
         try:
             yield take
@@ -86,18 +92,20 @@ class Budget:
                 self._taken, self._under_way = self._taken - taken, self._under_way - expected
 
     def expected(self, work: Work) -> float:
-        """Seconds; 0 for a network that has not painted yet."""
-        return self._pace.get(work.arch or "", 0.0) * work.shown
+        """Seconds; 0 where nothing has been painted yet."""
+        return self._pace * PACE.get(work.arch or "", 0.0) * work.shown * work.models
 
     def learn(self, arch: str, shown: int, seconds: float) -> None:
-        """That a network took so long for so many pixels."""
+        """That a network took so long for so many pixels. Much can slow a painting down, other paintings or a first
+        size, and nothing makes one faster than it is: a faster one counts for more."""
         if shown >= LEARN_FROM:
-            pace = seconds / shown
-            self._pace[arch] = pace + 0.7 * (self._pace.get(arch, pace) - pace)
+            pace = seconds / shown / PACE[arch]
+            with self._lock:
+                self._pace += (pace - self._pace) * (0.5 if pace < self._pace else 0.1 if self._pace else 1)
 
     def _check(self, work: Work) -> None:
         def fits(work: Work, free: int) -> bool:
-            return work.memory <= free and self.expected(work) <= self.seconds
+            return work.memory <= free and self.expected(work) <= self.seconds and work.shown <= self.painted
 
         free = self.memory - self._taken
         if fits(work, free):
@@ -112,15 +120,29 @@ class Budget:
         would_do = {name: side for name, side in would_do.items() if side >= MIN_SIDE}
         said = {work.knob: f"ask for {work.knob}=", "max_side": "scale the picture's longer side to "}
         advice = " or ".join(f"{said[name]}{side}" for name, side in would_do.items())
-        needs = f"The picture takes {work.memory / 1e6:,.0f} MB"
+        if work.shown > self.painted:
+            height, width = work.seen
+            raise TooLarge(
+                f"The network would see {width}x{height} pixels, and {self.painted:,} is the most: "
+                f"{advice or 'send a smaller one'}.",
+                limit=self.painted,
+                actual=work.shown,
+                **would_do,
+            )
         if (expected := self.expected(work)) > self.seconds:
-            needs += f" and {expected:,.0f} s; at most {self.seconds:g} s are spent on one"
-        if fits(work, self.memory):
+            raise TooLarge(
+                f"The picture would take {expected:,.0f} s, and {self.seconds:g} s is the most: "
+                f"{advice or 'send a smaller one'}.",
+                limit=self.seconds,
+                actual=round(expected),
+                **would_do,
+            )
+        needs = f"The picture takes {work.memory / 1e6:,.0f} MB"
+        if work.memory <= self.memory:
             wait = max(1, ceil(self._under_way))
             now = f", or try again in {wait} s" if advice else f"try again in {wait} s"
             raise Busy(f"{needs}, and {free / 1e6:,.0f} MB are free now: {advice}{now}.", retry_after=wait, **would_do)
-        if work.memory > self.memory:
-            needs += f", and there are {self.memory / 1e6:,.0f} MB for all"
+        needs += f", and there are {self.memory / 1e6:,.0f} MB for all"
         raise TooLarge(f"{needs}: {advice or 'send a smaller one'}.", limit=self.memory, actual=work.memory, **would_do)
 
 

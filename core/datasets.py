@@ -21,7 +21,9 @@ def find_dataset(folder: Path, name: str) -> Path:
     """Raises NotFound with the datasets there are and the nearest."""
     known = known_datasets(folder)
     if name not in known:
-        raise unknown("dataset", name, known, " `impasto data fetch` gets the report's two; --data takes any folder.")
+        raise unknown(
+            "dataset", name, known, " `impasto data fetch` gets the report's two. Or send your own photographs."
+        )
     return known[name]
 
 

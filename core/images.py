@@ -125,7 +125,9 @@ def opened(data: bytes, kind: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[
     except ImpastoError:
         raise
     except Exception as error:  # a hostile file finds every kind that a decoder can raise
-        raise BadPicture(f"The {kind} file is broken, cut short or of a rare kind. Save it as PNG.") from error
+        raise BadPicture(
+            f"The {kind} file is broken, cut short or of a rare kind. Open it where it shows, and save it anew."
+        ) from error
 
 
 def pixels(

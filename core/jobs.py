@@ -97,7 +97,7 @@ class Job(BaseModel):
         """The lists that it stands in: see `Store.list`."""
         lists = {"all", self.status, f"{self.status} {self.kind}"}
         if self.owner:
-            lists |= {f"all of {self.owner}", f"{self.status} of {self.owner}"}
+            lists |= {f"{which} of {self.owner}" for which in lists}
         return lists | {"unnotified"} if self.over and self.webhook and not self.notified else lists
 
     @property

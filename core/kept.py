@@ -30,7 +30,7 @@ def find_kept(folder: Path, style: str, size: int, layers: Iterable[str], loss_n
     """
     kept = kept_styles(folder)
     if style not in kept:
-        raise unknown("style", style, kept, " For a style of your own give its picture (style image).")
+        raise unknown("style", style, kept, " For a style of your own give its picture, as style_image.")
     try:
         with safe_open(kept[style], "numpy") as file:
             metadata, there = file.metadata() or {}, set(file.keys())
@@ -40,6 +40,6 @@ def find_kept(folder: Path, style: str, size: int, layers: Iterable[str], loss_n
     if made_size != size or not made_by.startswith(loss_network or "") or not set(layers) <= there:
         raise BadParameter(
             f"The Gram matrices of {style!r} are kept at {made_size} px, for loss network {made_by[:12]}… and "
-            f"{', '.join(KEPT_LAYERS)}. For others give the style's picture (style image)."
+            f"{', '.join(KEPT_LAYERS)}. For others give the style's picture, as style_image."
         )
     return kept[style]

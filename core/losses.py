@@ -50,8 +50,9 @@ def lattice_loss(pictures: Tensor, period: int) -> Tensor:
     middle = slice(period // 2, None)
     fine = p[..., middle, middle][..., : h * period, : w * period] - coarse[..., : h * period, : w * period]
     places = F.pixel_unshuffle(fine, period)  # (B, C * period^2, h, w)
-    repeated = F.avg_pool2d(places, min(WINDOW // period, h, w)).unflatten(1, (-1, period**2))
-    return (repeated - repeated.mean(2, keepdim=True)).square().mean()
+    repeated = F.avg_pool2d(places, min(WINDOW // period, h, w))  # (B, C * period^2, windows down, across)
+    repeated = repeated.reshape(len(p), p.shape[1], period**2, -1)
+    return repeated.var(2, correction=0).mean()
 
 
 def variance(features: Tensor) -> Tensor:

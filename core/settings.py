@@ -1,8 +1,9 @@
 """Everything that can be set from outside, read once, frozen and passed in."""
 
+import re
 from pathlib import Path
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.cage import MEMORY, SECONDS
@@ -11,6 +12,13 @@ from core.names import MIN_SIDE, Device
 from core.recipes import MAX_PAINTED
 
 ROOT = Path(__file__).parent.parent
+
+_LISTS = {
+    "hosts": (r"\*|(\*\.)?[\w.-]+|[0-9a-fA-F:]+", "paint.example.org or *.example.org, without a port"),
+    "origins": (r"https?://[^/\s]+", "https://example.org"),
+    "forwarded": (r"\*|[0-9a-fA-F.:]+(/\d+)?", "10.0.0.5 or 10.0.0.0/8"),
+}
+"""How what stands in these settings looks, and an example."""
 
 
 class Settings(BaseSettings):
@@ -42,6 +50,10 @@ class Settings(BaseSettings):
 
     rate: int = Field(3000, ge=0, description="requests a minute of one client, or key; 0 is no limit")
     connections: int = Field(512, ge=1, description="connections at once")
+    parts: int = Field(64, ge=1, description="files, and fields, of a multipart form; a training may have more files")
+    max_incoming: int = Field(
+        1_000_000_000, gt=0, description="bytes of requests under way that are held together, in memory and on disk"
+    )
     max_header: int = Field(16_384, ge=1024, description="largest header of a request, bytes")
     patience: float = Field(
         10, gt=0, description="seconds for a request's header, and for every 10,000 bytes of a body or an answer"
@@ -92,6 +104,25 @@ class Settings(BaseSettings):
     keep_results: float = Field(168, gt=0, description="hours that results and records are kept after it")
     webhook_secret: str = Field("", description="signs the calls of webhooks; none are taken without it")
     webhook_private: bool = Field(False, description="let webhooks call private addresses, too")
+
+    @field_validator("store", "storage", "broker")
+    @classmethod
+    def _known_scheme(cls, value: str, info: ValidationInfo) -> str:
+        schemes = ["s3"] if info.field_name == "storage" else ["redis", "rediss", "unix"]
+        scheme, separator, _ = value.partition("://")
+        if separator and scheme not in schemes:
+            raise ValueError(f"{scheme}:// is none of {', '.join(f'{known}://' for known in schemes)}")
+        return value
+
+    @field_validator("hosts", "origins", "forwarded")
+    @classmethod
+    def _well_formed(cls, value: str, info: ValidationInfo) -> str:
+        """What is written another way would never match, and be passed over in silence."""
+        form, example = _LISTS[str(info.field_name)]
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            if not re.fullmatch(form, part):
+                raise ValueError(f"{part!r} is none; such as {example}")
+        return value
 
     def listed(self, name: str) -> list[str]:
         """A setting that has commas in it, as a list."""

@@ -18,4 +18,4 @@ def compare(photograph: Path, output: Path, params: CompareParams, settings: Set
     models = Zoo(settings.models, settings.styles).select(params.arch, params.dataset, params.style)
     picture = decode(photograph.read_bytes(), settings.limits)
     engine = open_engine(settings)
-    write_bytes(output, encode(make_sheet(models, engine, picture, params), format))
+    write_bytes(output, encode(make_sheet(models, engine.painter, picture, params), format))

@@ -79,10 +79,10 @@ def write_page(
     sources: Sources,
 ) -> None:
     """Write `page`, and the grid beside it as PNG. Raises as `compare`, `find_style` and `paint_pixels`."""
-    settings = sources.settings
+    engine = open_engine(sources.settings)
     picture = decode(photograph.read_bytes(), OWN)
     grid = page.with_suffix(".png")
-    sheet = compare(models, open_engine(settings), picture, CompareParams(side=SIDE))
+    sheet = compare(models, engine.painter, picture, CompareParams(side=SIDE))
     write_bytes(grid, encode(sheet, "png", compress_level=9))
     pixels = _pixels({style for _, _, style in models}, picture, file_sha256(photograph), figures, sources)
     entries = [("/".join(names), entry) for names, entry in models.items()]

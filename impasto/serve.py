@@ -1,11 +1,15 @@
 """`impasto serve`: the API, a supervisor of jobs beside it, and where to point a browser."""
 
+import logging
+import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -14,9 +18,12 @@ import uvicorn
 
 from api.main import create_app
 from api.server import protocol
+from core.engine import find_device
 from core.errors import Unavailable
 from core.logs import log_json
 from core.settings import Settings
+
+log = logging.getLogger("impasto")
 
 STOPPING = 30.0
 """Seconds that the supervisor has to save what is under way."""
@@ -24,7 +31,9 @@ STOPPING = 30.0
 
 def serve(settings: Settings) -> None:
     """Run until stopped. Raises Unavailable when the port is taken."""
+    find_device(settings.device)  # one that is not there is said before anything is begun
     listener = _listen(settings)
+    _allow_files()
     app = create_app(settings)
     log_json(settings.log)
     config = uvicorn.Config(
@@ -39,7 +48,8 @@ def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=30,
     )
     port = listener.getsockname()[1]
-    threading.Thread(target=_announce, args=(app.state, f"{_shown(settings.host)}:{port}"), daemon=True).start()
+    place = f"{_shown(settings.host)}:{port}"
+    threading.Thread(target=_announce, args=(app.state, place, bool(settings.keys)), daemon=True).start()
     supervisor = Supervisor() if settings.jobs and not settings.broker else None
 
     class Server(uvicorn.Server):
@@ -57,6 +67,8 @@ def serve(settings: Settings) -> None:
     finally:
         if supervisor:
             supervisor.close()
+        if app.state.service.slots.taken:  # a painting has had its time, and a thread cannot be ended
+            os._exit(0)
 
 
 class Supervisor(threading.Thread):
@@ -86,7 +98,7 @@ class Supervisor(threading.Thread):
             self._process.wait()
             if self._closing.wait(1):
                 return
-            click.secho("The supervisor of jobs has ended, and is started again.", fg="red", err=True)
+            log.warning("The supervisor of jobs has ended, and is started again.")
             self._process = self._begin()
             if self._closing.is_set():
                 self.tell()
@@ -106,7 +118,14 @@ def _listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-def _announce(state: Any, place: str) -> None:
+def _allow_files() -> None:
+    """As many open files as the system lets a process have: a connection is one, and so is each file that it sends."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS allows no more than it says elsewhere
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _announce(state: Any, place: str, keys: bool) -> None:
     """Say where the service is as soon as it can paint."""
     click.echo("Impasto is loading its first model; the very first time it is converted, which takes some seconds.")
     while getattr(state, "service", None) is None or state.service.state == "loading":
@@ -114,11 +133,12 @@ def _announce(state: Any, place: str) -> None:
     if state.service.state != "ready":
         click.secho(f"Impasto cannot paint: {state.service.state}", fg="red", err=True)
         return
+    curl = 'curl -H "Authorization: Bearer $IMPASTO_KEY"' if keys else "curl"
     click.echo(
         f"\nImpasto is ready. Point the browser to http://{place}/ or paste this, with a photograph of yours:\n\n"
-        f"    curl -F image=@cat.jpg '{place}/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png\n\n"
+        f"    {curl} -F image=@cat.jpg '{place}/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png\n\n"
         "Slower and better, by optimising the pixels:\n\n"
-        f"    curl -F kind=gatys -F image=@cat.jpg -F style=wave {place}/jobs\n\n"
+        f"    {curl} -F kind=gatys -F image=@cat.jpg -F style=wave {place}/jobs\n\n"
         "Stop it with Ctrl-C."
     )
 

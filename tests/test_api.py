@@ -1,13 +1,18 @@
+import asyncio
 import io
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from starlette.requests import ClientDisconnect, Request
 
 from api.main import create_app
+from api.slots import Slots
+from core.errors import Unavailable
 from core.settings import Settings
 
 
@@ -189,6 +194,16 @@ def test_other_paths_and_methods_answer_in_the_same_form(client):
     assert problem(client.get("/stylize"), 405)["error"] == "method_not_allowed"
 
 
+def asker(patience: float) -> Request:
+    """A request whose client hangs up after so many seconds."""
+
+    async def receive() -> dict[str, str]:
+        await asyncio.sleep(patience)
+        return {"type": "http.disconnect"}
+
+    return Request({"type": "http"}, receive)
+
+
 def test_503_when_the_queue_is_full(settings, photo):
     app = create_app(settings.model_copy(update={"slots": 1, "queue": 0}))
     with TestClient(app) as client:
@@ -199,7 +214,7 @@ def test_503_when_the_queue_is_full(settings, photo):
             working.set()
             return done.wait(60)
 
-        thread = threading.Thread(target=lambda: client.portal.call(service.slots.run, work))
+        thread = threading.Thread(target=lambda: client.portal.call(service.slots.run, work, asker(60)))
         thread.start()
         assert working.wait(60)
         response = stylize(client, png(photo))
@@ -209,6 +224,46 @@ def test_503_when_the_queue_is_full(settings, photo):
         done.set()
         thread.join()
         assert stylize(client, png(photo)).status_code == 200
+
+
+def test_a_client_that_leaves_while_it_waits_leaves_its_place():
+    async def crowd() -> None:
+        slots, done = Slots(1, 1), threading.Event()
+        first = asyncio.create_task(slots.run(lambda: done.wait(60), asker(60)))
+        await asyncio.sleep(0)
+        with pytest.raises(ClientDisconnect):
+            await slots.run(lambda: pytest.fail("nobody wants it"), asker(0))
+        assert slots.taken == 1
+        done.set()
+        assert await first
+        # A picture that is being painted when its client leaves is painted to its end.
+        assert await slots.run(lambda: time.sleep(0.2) or "painted", asker(0.1)) == "painted"
+        last = asyncio.create_task(slots.run(lambda: time.sleep(0.2), asker(60)))
+        await asyncio.sleep(0.1)
+        last.cancel()
+        with pytest.raises(Unavailable, match="being stopped"):
+            await last
+        slots.close()
+
+    asyncio.run(crowd())
+
+
+def test_requests_under_way_are_bounded_together(settings, photo):
+    data = png(photo)
+    with TestClient(create_app(settings.model_copy(update={"max_incoming": len(data) - 1}))) as client:
+        for _ in range(2):  # what was refused is not held
+            response = stylize(client, data)
+            assert problem(response, 503)["retry_after"] == int(response.headers["retry-after"]) == 10
+    with TestClient(create_app(settings.model_copy(update={"max_incoming": len(data) + 1000}))) as client:
+        assert [stylize(client, data).status_code for _ in range(3)] == [200] * 3
+
+
+def test_what_a_form_has_besides_is_not_passed_over(client, photo):
+    data = png(photo)
+    many = client.post("/stylize?style=plain", files=[("image", data), ("image", data)])
+    assert "sent 2 times" in problem(many, 422)["detail"]
+    fields = client.post("/stylize?style=plain", files={"image": data}, data={"strength": "0", "style": "plain"})
+    assert "strength, style: the form has the field image alone" in problem(fields, 422)["detail"]
 
 
 def test_styles_lists_what_can_be_asked(client):

@@ -175,6 +175,23 @@ def test_wrong_settings_are_named(impasto, monkeypatch):
     assert "IMPASTO_SLOTS" in errors
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("STORE", "mysql://x", "mysql:// is none of redis://"),
+        ("STORAGE", "ftp://x", "ftp:// is none of s3://"),
+        ("ORIGINS", "https://a.example, b.example", "'b.example' is none; such as https://example.org"),
+        ("HOSTS", "http://x", "'http://x' is none"),
+        ("FORWARDED", "proxy", "'proxy' is none; such as 10.0.0.5"),
+    ],
+)
+def test_settings_that_would_be_passed_over_are_refused(impasto, monkeypatch, name, value, said):
+    monkeypatch.setenv(f"IMPASTO_{name}", value)
+    status, _, errors = impasto("styles")
+    assert status == 2
+    assert f"IMPASTO_{name}" in errors and said in errors
+
+
 def test_the_port_may_come_from_a_hosting_platform(impasto, monkeypatch):
     monkeypatch.setenv("PORT", "8123")
     assert Settings().port == 8123
@@ -201,7 +218,7 @@ def test_models_are_converted_ahead(impasto, models, cache, tmp_path, monkeypatc
         (["--style", "wave"], "impasto data fetch"),
         (["--style", "wave", "--data", "nowhere"], "No folder or archive of photographs at nowhere"),
         (["--style", "own", "--style-image", "nowhere.jpg"], "no style picture at nowhere.jpg"),
-        (["--style", "wave", "--style-size", "100", "--data", "."], "style image"),
+        (["--style", "wave", "--style-size", "100", "--data", "."], "style_image"),
         (["--style", "wave", "--lr", "0"], "--lr"),
         (["--style", "wave", "--lr", "inf"], "--lr"),
         (["--style", "wave", "--style-weight", "0", "--recipe", "ours"], "style_weight must not be 0"),

@@ -55,7 +55,7 @@ def engine(cache):
 
 
 def test_a_style_by_every_network(zoo, engine, photo):
-    page = compare(zoo.select(style="plain"), engine, Picture(photo), CompareParams(style="plain")).rgb
+    page = compare(zoo.select(style="plain"), engine.painter, Picture(photo), CompareParams(style="plain")).rgb
     paintings = [
         paint(engine.painter(entry.path), Picture(photo), PaintParams(style="plain")).rgb
         for entry in zoo.entries().values()
@@ -68,7 +68,7 @@ def test_a_style_by_every_network(zoo, engine, photo):
 
 def test_the_photograph_is_shrunk_to_the_side_asked_for(zoo, engine):
     photograph = Picture(np.zeros((100, 200, 3), np.uint8))
-    page = compare(zoo.select(arch="aonet"), engine, photograph, CompareParams(side=64)).rgb
+    page = compare(zoo.select(arch="aonet"), engine.painter, photograph, CompareParams(side=64)).rgb
     assert places(page, np.zeros((32, 64, 3), np.uint8))
     assert page.shape[1] < 200
 
@@ -84,4 +84,4 @@ def test_too_many_models_for_a_sheet(zoo, engine, photo):
     entry = zoo.find("aonet", "coco", "plain")
     many = {("aonet", "coco", f"style{k}"): entry for k in range(MOST + 1)}
     with pytest.raises(BadParameter, match=f"{MOST + 1} models, and {MOST} are the most"):
-        compare(many, engine, Picture(photo), CompareParams())
+        compare(many, engine.painter, Picture(photo), CompareParams())

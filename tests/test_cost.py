@@ -5,7 +5,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.main import create_app
-from core.cost import PAINTED, PICTURE, Budget, Work
+from core.cost import PACE, PAINTED, PICTURE, Budget, Work
 from core.errors import Busy, TooLarge
 from core.memory import memory_limit
 from core.names import STRIDES
@@ -87,6 +87,26 @@ def test_what_is_asked_for_by_another_name():
     assert refused.value.extra["side"] == 99
 
 
+def test_more_than_a_network_is_shown():
+    with (
+        pytest.raises(
+            TooLarge, match="would see 100x100 pixels, and 9,000 is the most: ask for paint_size=94"
+        ) as refused,
+        Budget(10**12, painted=9000).room() as take,
+    ):
+        take(SQUARE)
+    assert refused.value.extra == {"limit": 9000, "actual": 10_000, "paint_size": 94, "max_side": 94}
+
+
+def test_several_networks_take_as_long_as_all_of_them():
+    budget = Budget(10**12, seconds=10)
+    budget.learn("aonet", 1_000_000, 4)
+    with budget.room() as take:
+        take(Work(1000, 1000, "aonet", models=2))
+    with pytest.raises(TooLarge, match="would take 12 s"), budget.room() as take:
+        take(Work(1000, 1000, "aonet", models=3))
+
+
 def test_seconds_are_learnt_and_foreseen():
     budget = Budget(10**12, seconds=10)
     large = Work(3000, 3000, "aonet")
@@ -95,12 +115,14 @@ def test_seconds_are_learnt_and_foreseen():
     assert budget.expected(large) == 0
     budget.learn("aonet", 1_000_000, 2)
     assert budget.expected(large) == pytest.approx(18)
-    assert budget.expected(Work(3000, 3000, "vgg16")) == 0
-    with pytest.raises(TooLarge, match="and 18 s; at most 10 s") as refused, budget.room() as take:
+    assert budget.expected(Work(3000, 3000, "vgg16")) == pytest.approx(18 * PACE["vgg16"])
+    with pytest.raises(TooLarge, match="would take 18 s, and 10 s is the most") as refused, budget.room() as take:
         take(large)
-    assert refused.value.extra["paint_size"] == 2236  # the root of 5 million
+    assert refused.value.extra == {"limit": 10, "actual": 18, "paint_size": 2236, "max_side": 2236}  # 5 million pixels
     budget.learn("aonet", 1_000_000, 1)
-    assert 9 < budget.expected(large) < 18
+    assert budget.expected(large) == pytest.approx(13.5)
+    budget.learn("vgg16", 1_000_000, 150)  # by one that was slowed down less than by one that was not
+    assert budget.expected(large) < 75
 
 
 @pytest.mark.parametrize(

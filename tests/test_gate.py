@@ -66,7 +66,8 @@ def test_names_that_are_not_ours_are_refused(settings):
         assert status(client, "10.0.0.1", "/readyz") != 403  # a probe has an address and no name
     with opened(settings, hosts="paint.example, *.example.org") as client:
         assert [status(client, host) for host in ("PAINT.example", "a.example.org:443")] == [200, 200]
-        assert [status(client, host) for host in ("localhost", "example.org", "aexample.org")] == [403] * 3
+        assert [status(client, host) for host in ("evil.example", "example.org", "aexample.org")] == [403] * 3
+        assert status(client, "localhost:8000") == 200  # `impasto jobs` on the machine itself, a probe
     with opened(settings, host="0.0.0.0", hosts="") as client:
         assert status(client, "anything.example") == 200
 
@@ -248,6 +249,14 @@ def test_as_many_jobs_wait_as_may(settings, png):
         assert submit(client, png).status_code == 202
 
 
+def test_one_key_has_half_of_the_places_at_most(settings, tmp_path, png):
+    keys = Keys(tmp_path / "keys")
+    ann, bob = ({"Authorization": f"Bearer {keys.add(name, ['jobs'])}"} for name in ("ann", "bob"))
+    with opened(settings, queued_gatys=4, keys=str(keys.path)) as client:
+        assert [submit(client, png, ann).status_code for _ in range(4)] == [202, 202, 202, 503]
+        assert submit(client, png, bob).status_code == 202
+
+
 def test_a_nearly_full_disk_takes_no_jobs_and_paints_on(settings, png, monkeypatch):
     usage = space.shutil.disk_usage("/")._replace(total=1000, used=960, free=40)
     monkeypatch.setattr(space.shutil, "disk_usage", lambda path: usage)
@@ -291,11 +300,13 @@ def test_a_request_is_told_of_once_without_what_it_was_about(settings, png, capl
             assert given != bad and len(given) == 16
         client.get(f"/jobs/{job.json()['id']}")
         client.get("/livez")
+        client.get(f"/jobs/{job.json()['id']}", headers={"Host": "evil.example"})
     lines = [json.loads(JsonLines().format(record)) for record in caplog.records if record.name == "impasto.requests"]
     assert [(line["method"], line["route"], line["status"]) for line in lines] == [
         ("POST", "/jobs", 202),
         *[("GET", "/styles", 200)] * 4,
         ("GET", "/jobs/{id}", 200),
+        ("GET", "/jobs/{id}", 403),
     ]
     for unwanted in ("holiday", "in-a-query", job.json()["id"]):
         assert unwanted not in "".join(map(json.dumps, lines))
@@ -312,7 +323,7 @@ def test_figures_for_prometheus(settings, png):
     assert figures['impasto_request_seconds_count{method="POST",route="/stylize"}'] == "2.0"
     assert figures['impasto_engine_seconds_count{model="aonet/coco/wave"}'] == "2.0"
     assert figures['impasto_cache_total{cache="picture",found="yes"}'] == "1.0"
-    assert figures['impasto_slots_taken{kind="paint"}'] == "0.0"
+    assert figures['impasto_working{kind="paint"}'] == figures['impasto_waiting{kind="paint"}'] == "0.0"
     assert figures['impasto_jobs{kind="gatys",status="queued"}'] == "1.0"
     assert float(figures['impasto_oldest_job_seconds{kind="gatys",status="queued"}']) > 0
     assert (figures['impasto_worker_alive{kind="gatys"}'], figures['impasto_worker_alive{kind="train"}']) == (

@@ -12,7 +12,7 @@ from PIL import Image
 
 from api.headers import DOCS, OURS
 from api.main import create_app
-from api.recent import Recent
+from api.recent import MOST, Recent
 from core.errors import PictureGone
 from core.images import Picture, encode
 from core.settings import ROOT, Settings
@@ -133,6 +133,12 @@ def test_recent_pictures_are_bounded_in_bytes_and_time(monkeypatch):
             recent.get(two)
         while recent._held:
             await asyncio.sleep(0.01)
+        assert recent.keep(bytes(10))  # what is gone is not counted
+        many = Recent(10**9)
+        tokens = [many.keep(b"5") for _ in range(MOST + 1)]
+        with pytest.raises(PictureGone):
+            many.get(tokens[0] or "")
+        assert many.get(tokens[1] or "") == b"5"
         with pytest.raises(PictureGone):
             recent.get(one)
 

@@ -33,7 +33,7 @@ def start_log(folder: Path, done: int) -> None:
 def log_step(folder: Path, step: Step, main: bool) -> None:
     """Add a row."""
     with (folder / "losses.csv").open("a", newline="") as file:
-        losses = (f"{step.losses[name]:.6g}" for name in LOSSES)
+        losses = (f"{step.losses.get(name, 0):.6g}" for name in LOSSES)
         csv.writer(file, lineterminator="\n").writerow(
             [step.number, int(main), *losses, f"{step.lr:.4g}", f"{step.style_weight:.4g}", f"{step.seconds:.3f}"]
         )
