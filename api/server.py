@@ -6,6 +6,9 @@ as long as its sender likes.
 
 import asyncio
 import json
+import sys
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -44,6 +47,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        transport.set_write_buffer_limits(high=0)  # whatever the kernel does not take calls pause_writing
         if len(self.connections) > self.max_connections:
             self._refuse(503, f"{self.max_connections} connections are open. Try again in a moment.")
         else:
@@ -88,7 +92,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._await_reader(self.transport.get_write_buffer_size())
+        self._await_reader()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -119,15 +123,23 @@ class BoundedHttp(HttpToolsProtocol):
         else:
             self._refuse(408, f"Of the request's body less than {LEAST:,} bytes came in {self.patience:g} s.")
 
-    def _await_reader(self, before: int) -> None:
-        self._writing = self.loop.call_later(self.patience, self._look_at_reader, before)
+    def _await_reader(self) -> None:
+        self._writing = self.loop.call_later(self.patience, self._look_at_reader, self._unread())
 
     def _look_at_reader(self, before: int) -> None:
-        left = self.transport.get_write_buffer_size()
-        if before - left >= LEAST:
-            self._await_reader(left)
+        if before - self._unread() >= LEAST:
+            self._await_reader()
         else:
             self.transport.abort()
+
+    def _unread(self) -> int:
+        """Bytes of answers that have not arrived at the other side. Our own buffer alone shows no progress for long:
+        the kernel has up to 4 MB more, and takes the next from us in large blocks."""
+        ours = self.transport.get_write_buffer_size()
+        if sys.platform != "linux":  # where that call means something else, if anything
+            return ours
+        queued = ioctl(self.transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
+        return ours + int.from_bytes(queued, sys.byteorder)
 
     def _stop_reading(self) -> None:
         if self._reading:
