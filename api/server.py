@@ -11,7 +11,7 @@ from fcntl import ioctl
 from termios import TIOCOUTQ
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from core.settings import Settings
 
@@ -41,6 +41,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     _reading: asyncio.TimerHandle | None = None
     _writing: asyncio.TimerHandle | None = None
+    _running: RequestResponseCycle | None = None  # of those that came in one after the other, the one at work
     _in_header = True
     _read = 0  # bytes since the last look, or since the header began
     _idle = 0  # bytes of a body in which there was nothing: chunk extensions, trailers
@@ -54,6 +55,9 @@ class BoundedHttp(HttpToolsProtocol):
             self._await_header()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._running and not self._running.response_complete:  # uvicorn tells only the one that came last
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
         for timer in (self._reading, self._writing):
             if timer:
@@ -78,6 +82,8 @@ class BoundedHttp(HttpToolsProtocol):
         else:
             self._await_body()
             super().on_headers_complete()
+            if not self.pipeline:
+                self._running = self.cycle
 
     def on_body(self, body: bytes) -> None:
         self._idle = 0
@@ -89,6 +95,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_header, self._read, self._idle = True, 0, 0
         if not self.transport.is_closing():
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._running = self.pipeline[-1][0] if self.pipeline else None
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -152,7 +162,7 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse(self, status: int, detail: str) -> None:
         """Say why, where nothing has been said yet, and close; at once where nobody reads."""
         self._stop_reading()
-        answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        answering = self._running is not None and self._running.response_started
         if self.transport.is_closing():
             return
         if answering or self.transport.get_write_buffer_size():
