@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     log: bool = Field(True, description="log a line for each request and job; warnings are logged anyway")
 
     rate: int = Field(3000, ge=0, description="requests a minute of one client, or key; 0 is no limit")
-    connections: int = Field(512, ge=1, description="connections at once")
+    connections: int = Field(512, ge=1, description="connections at once, a quarter of them from one client")
     max_header: int = Field(16_384, ge=1024, description="largest header of a request, bytes")
     patience: float = Field(
         10, gt=0, description="seconds for a request's header, and for every 10,000 bytes of a body or an answer"
