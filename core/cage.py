@@ -10,12 +10,11 @@ next picture gets another. The command line decodes in place: its files are the 
 """
 
 import atexit
-import ctypes
 import fcntl
 import json
 import mmap
 import os
-import resource
+import select
 import signal
 import socket
 import subprocess
@@ -25,26 +24,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import AvifImagePlugin
 
-from core.errors import BadPicture, ImpastoError, TooLarge, Unavailable, UnsupportedFormat
-from core.images import DEFAULT_LIMITS, Bytes, Limits, Picture, check, opened, pixels
+from core.decoder import MESSAGE, receive
+from core.errors import BadPicture, TooLarge, Unavailable, UnsupportedFormat
+from core.images import DEFAULT_LIMITS, Limits, Picture, check, opened
 from core.images import decode as decode_here
 
 MEMORY = 1_000_000_000
 """Bytes that a child may map, over what it starts with."""
 SECONDS = 10.0
 """Of processor time, and of time, for one picture."""
-PICTURES = 500
-"""That a child decodes: then another takes its place, whatever decoders have leaked."""
-IDLE = 10.0
-"""Seconds without a picture, after which a child gives back the memory that it keeps warm."""
-MESSAGE = 65_536
+DECODER = (sys.executable, "-m", "core.decoder")
+"""The warden's command."""
+INHERITED = (
+    *("PATH", "HOME", "TMPDIR", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV"),
+    *("PYTHONHOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"),
+)
+"""What a Python process needs of the environment, with LC_*. In the rest are passwords and keys."""
 
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # a thread in the warden would be missing in its children
@@ -78,8 +78,8 @@ class Cage:
         self._closed = False
 
     def decode(self, data: bytes, admit: Admit | None = None) -> Picture:
-        """Raises what `images.decode` raises, `BadPicture` or `TooLarge` also for what the child died of, and what
-        `admit` raises."""
+        """Raises what `images.decode` raises, `BadPicture` or `TooLarge` also for what the child died of, `Unavailable`
+        where that was the end of its warden, and what `admit` raises."""
         kind = check(data, self.terms.limits)
         with self._child() as child:
             height, width = child.begin(kind, data)
@@ -118,20 +118,27 @@ class Cage:
                 child.kill()
 
 
-class InPlace(Cage):
+@dataclass(frozen=True)
+class InPlace:
     """No cage: where there is no Linux to make one of, and for who has put one around all of the service."""
 
+    terms: Terms
+
     def decode(self, data: bytes, admit: Admit | None = None) -> Picture:
+        """Raises what `images.decode` and `admit` raise."""
         if admit:
             with opened(data, check(data, self.terms.limits), self.terms.limits) as image:
                 admit(image.height, image.width)
         return decode_here(data, self.terms.limits)
 
     def warm(self) -> None:
-        pass
+        """Nothing is to be started."""
+
+    def close(self) -> None:
+        """Nothing is to be ended."""
 
 
-def open_cage(terms: Terms, on: bool) -> Cage:
+def open_cage(terms: Terms, on: bool) -> Cage | InPlace:
     return Cage(terms) if on and sys.platform == "linux" else InPlace(terms)
 
 
@@ -145,7 +152,7 @@ class _Child:
     def _fork(self) -> None:
         tray = _memory(4 * self.terms.limits.max_pixels)  # takes what is written to it, and no more
         try:
-            self._socket, self._process = _warden.fork(self.terms, tray)
+            self._socket, self._process, self._warden = _warden.fork(self.terms, tray)
             self._tray = np.frombuffer(mmap.mmap(tray, 0, prot=mmap.PROT_READ), np.uint8)
         finally:
             os.close(tray)
@@ -205,6 +212,10 @@ class _Child:
             message = f"Decoding the picture took longer than {seconds:g} s, and was ended. Save it as PNG or JPEG."
             raise BadPicture(message, limit=seconds) from error
         except (OSError, ValueError) as error:
+            if _warden.lost(self._warden):
+                # Not tried again here: `admit` would be asked, and memory taken, a second time.
+                message = "The process that decodes pictures was ended. Send the picture again."
+                raise Unavailable(message, retry_after=1) from error
             raise BadPicture(
                 f"Decoding the picture ended the decoder. The file is broken, or takes more than the {seconds:g} s or "
                 f"{self.terms.memory:,} bytes of memory that there are for it. Save it as PNG or JPEG."
@@ -226,30 +237,43 @@ class _Warden:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def fork(self, terms: Terms, tray: int) -> tuple[socket.socket, int]:
-        """A child's socket, and the file descriptor of its process."""
+    def fork(self, terms: Terms, tray: int) -> tuple[socket.socket, int, socket.socket]:
+        """A child's socket, the file descriptor of its process, and what `lost` asks of its warden. Raises
+        Unavailable."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, self._lock:
-            for _ in range(2):
+            for _ in range(3):
                 if not self._process:
                     self._start()
-                with suppress(OSError, ValueError):
+                message = b""
+                with suppress(OSError):
                     socket.send_fds(self._socket, [json.dumps(asdict(terms)).encode()], [theirs.fileno(), tray])
-                    _, (process,) = _receive(self._socket)
-                    return ours, process
-                self._end()
+                    message, process = receive(self._socket)
+                    if process:
+                        return ours, process[0], self._socket
+                if not message:  # nobody is there; otherwise it is the child that died as soon as it was born
+                    self._end()
         ours.close()
         raise Unavailable("The process that decodes pictures does not start.", retry_after=10)
+
+    def lost(self, warden: socket.socket) -> bool:
+        """Whether a warden has ended, and its children with it. Its socket is closed before they are killed."""
+        with self._lock:
+            if not self._process or warden is not self._socket:  # there may be another by now
+                return True
+            poll = select.poll()
+            poll.register(warden, 0)  # a hang-up is told unasked
+            return bool(poll.poll(0))
 
     def _start(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(60)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "core.cage", str(theirs.fileno())],
+                [*DECODER, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 cwd=Path(__file__).parent.parent,
-                env=os.environ | ENVIRONMENT,
+                env=_inherited() | ENVIRONMENT,
                 stdin=subprocess.DEVNULL,
             )
 
@@ -269,6 +293,10 @@ _warden = _Warden()
 atexit.register(_warden.close)
 
 
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")}
+
+
 def _memory(size: int, data: bytes = b"") -> int:
     """A file descriptor of memory that nobody can make smaller under another's feet."""
     file = os.memfd_create("picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -282,106 +310,3 @@ def _memory(size: int, data: bytes = b"") -> int:
         os.close(file)
         raise
     return file
-
-
-def _receive(service: socket.socket) -> tuple[bytes, list[int]]:
-    """A message and the file descriptors that came with it; nothing where the other side is gone."""
-    try:
-        message, files, _, _ = socket.recv_fds(service, MESSAGE, 2)
-    except ConnectionResetError:
-        return b"", []
-    return message, files
-
-
-# --- the warden and its children ------------------------------------------------------------------
-
-
-def _keep_watch(service: socket.socket) -> None:
-    """Fork a child for each message, until the service is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # come to a whole group at once: the service says when it is over
-        signal.signal(number, signal.SIG_IGN)
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 4  # not one for each core: a thread's stack counts as memory
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks what children ended with
-    while True:
-        message, files = _receive(service)
-        if not message:
-            return
-        pid = os.fork()
-        if pid == 0:
-            service.close()
-            own, tray = files
-            _live(own, tray, **json.loads(message))
-            os._exit(0)
-        process = os.pidfd_open(pid)
-        socket.send_fds(service, [b"forked"], [process])
-        for file in (process, *files):
-            os.close(file)
-
-
-def _live(own: int, tray: int, limits: dict[str, int], memory: int, seconds: float) -> None:
-    """Decode one picture after the other."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: with the warden
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):  # decoders write there what they find in a file
-        os.dup2(nothing, stream)
-    with suppress(OSError):  # where memory is short, the system is to take this process first
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    pixels = mmap.mmap(tray, 0)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory,) * 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    service = socket.socket(fileno=own)
-    for left in reversed(range(PICTURES)):
-        service.settimeout(IDLE)
-        try:
-            kind, files = _receive(service)
-        except TimeoutError:
-            pixels.madvise(mmap.MADV_REMOVE)
-            if hasattr(libc, "malloc_trim"):
-                libc.malloc_trim(0)
-            service.settimeout(None)
-            kind, files = _receive(service)
-        service.settimeout(None)
-        if not files:
-            return
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        most = ceil(used.ru_utime + used.ru_stime + seconds)
-        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
-        signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM ends the process, whatever it is doing
-        answer = _decode(service, kind.decode(), files[0], Limits(**limits), pixels)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        if answer:
-            answer = {"state": "ready" if left else "spent", **answer}
-            service.send(json.dumps(answer).encode())
-            if answer["state"] == "spent":
-                return
-
-
-def _decode(service: socket.socket, kind: str, file: int, limits: Limits, tray: mmap.mmap) -> dict[str, Any] | None:
-    """The last answer to a picture; None where it was dropped."""
-    planes = np.frombuffer(tray, np.uint8)
-
-    def place(shape: tuple[int, ...]) -> Bytes:
-        """Colours in front and alpha behind them, as the service takes them from the tray."""
-        start = 0 if len(shape) == 3 else 3 * prod(shape)
-        return planes[start : start + prod(shape)].reshape(shape)
-
-    try:
-        data = os.pread(file, os.fstat(file).st_size, 0)
-        os.close(file)
-        with opened(data, kind, limits) as image:
-            service.send(json.dumps({"state": "begun", "height": image.height, "width": image.width}).encode())
-            if not service.recv(MESSAGE):
-                return None
-            picture = pixels(image, limits, place)
-            return {"height": picture.height, "width": picture.width, "alpha": picture.alpha is not None}
-    except (ImpastoError, MemoryError) as error:
-        if isinstance(error, ImpastoError) and not isinstance(error.__cause__, MemoryError):
-            return {"error": type(error).__name__, "message": error.message, "extra": error.extra}
-        message = "Decoding the picture takes more memory than there is for it. Scale it down, or save it as JPEG."
-        return {"error": "TooLarge", "message": message, "extra": {}, "state": "spent"}
-
-
-if __name__ == "__main__":
-    _keep_watch(socket.socket(fileno=int(sys.argv[1])))

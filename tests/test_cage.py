@@ -1,12 +1,12 @@
 """The cage and what it holds: real children, and files that really make them hang, or take too much."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 
 from core import cage as module
+from core import decoder
 from core.cage import Cage, InPlace, Terms, open_cage
-from core.errors import BadPicture, ImpastoError, TooLarge, UnsupportedFormat
+from core.errors import BadPicture, ImpastoError, TooLarge, Unavailable, UnsupportedFormat
 from core.images import decode
 from core.settings import ROOT
+from tests.pictures import display_p3, far, oriented, png, sample, saved, slope, slow_picture
 from tests.processes import wait_for
-from tests.test_images import display_p3, far, oriented, png, sample, saved, slope
 
 
 @pytest.fixture
@@ -46,12 +47,13 @@ def narrow() -> Iterator[Cage]:
     yield from opened_by(Terms(memory=150_000_000))
 
 
-def slow_picture() -> bytes:
-    """24 megapixels of JPEG in 64 scans: seconds of work, within every limit but that on time."""
-    data = saved(Image.new("RGB", (6000, 4000)), "JPEG", progressive=True, quality=30)
-    starts = [found.start() for found in re.finditer(b"\xff\xda", data)]
-    scan = data[starts[5] : starts[6]]
-    return data[: starts[6]] + scan * (64 - len(starts)) + data[starts[6] :]
+@pytest.fixture
+def own_warden(monkeypatch: pytest.MonkeyPatch) -> Iterator[module._Warden]:
+    """For one test, and not started before: it has the command and the environment of the moment when it is needed."""
+    warden = module._Warden()
+    monkeypatch.setattr(module, "_warden", warden)
+    yield warden
+    warden.close()
 
 
 def large_picture() -> bytes:
@@ -164,9 +166,76 @@ def test_a_warden_that_died_is_started_again(cage: Cage) -> None:
     assert module._warden._process.pid != before
 
 
+def test_a_warden_that_died_at_work_is_no_fault_of_the_picture(cage: Cage) -> None:
+    cage.warm()
+    assert module._warden._process
+    data, (process,) = slow_picture(), children()
+    used = process.cpu_times().user
+    killing = threading.Thread(target=kill_at_work, args=(module._warden._process.pid, process, used))
+    killing.start()
+    with pytest.raises(Unavailable, match="was ended") as told:
+        cage.decode(data)
+    killing.join()
+    assert told.value.extra == {"retry_after": 1}
+    assert cage.decode(sample("PNG")).height == 32
+
+
+def kill_at_work(pid: int, child: psutil.Process, used: float) -> None:
+    """kill -9 as soon as the child has worked for a while."""
+    wait_for(lambda: child.cpu_times().user > used + 0.2)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_child_that_dies_at_birth_takes_nobody_along(
+    monkeypatch: pytest.MonkeyPatch, own_warden: module._Warden
+) -> None:
+    """The second child of this warden is gone before its process can be opened."""
+    code = (
+        "import os, socket, sys, time\n"
+        "from core import decoder\n"
+        "real, born = os.pidfd_open, []\n"
+        "def pidfd_open(pid):\n"
+        "    born.append(pid)\n"
+        "    if len(born) == 2:\n"
+        "        os.kill(pid, 9)\n"
+        "        while os.path.exists(f'/proc/{pid}'): time.sleep(0.01)\n"
+        "    return real(pid)\n"
+        "os.pidfd_open = pidfd_open\n"
+        "decoder.keep_watch(socket.socket(fileno=int(sys.argv[1])))\n"
+    )
+    monkeypatch.setattr(module, "DECODER", (sys.executable, "-c", code))
+    cage, sizes = Cage(Terms(seconds=100)), list[int]()
+    cage.warm()
+    first = threading.Thread(target=lambda: sizes.append(cage.decode(slow_picture()).height))
+    (process,) = children()
+    first.start()
+    wait_for(lambda: process.cpu_times().user > 0.2)
+    assert cage.decode(sample("PNG")).height == 32
+    assert process.is_running()
+    first.join()
+    assert sizes == [4000]
+    cage.close()
+
+
+def test_a_decoder_has_no_password_and_gets_no_more_rights(
+    monkeypatch: pytest.MonkeyPatch, own_warden: module._Warden, cage: Cage
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET key")
+    monkeypatch.setenv("IMPASTO_WEBHOOK_SECRET", "SECRET hook")
+    monkeypatch.setenv("LC_TIME", "C")
+    assert cage.decode(sample("PNG")).height == 32
+    assert own_warden._process
+    (child,) = children()
+    for pid in (own_warden._process.pid, child.pid):
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"SECRET" not in environment and b"AWS" not in environment and b"WEBHOOK" not in environment
+        assert b"MALLOC_ARENA_MAX=1\0" in environment and b"LC_TIME=C\0" in environment
+    assert "NoNewPrivs:\t1\n" in Path(f"/proc/{child.pid}/status").read_text()
+
+
 def test_a_child_is_replaced_after_so_many_pictures(cage: Cage) -> None:
     pids = set()
-    for _ in range(module.PICTURES + 2):
+    for _ in range(decoder.PICTURES + 2):
         cage.decode(sample("BMP"))
         pids.add(cage._idle[0]._process if cage._idle else -1)
     assert cage.decode(sample("BMP")).height == 32
@@ -260,7 +329,7 @@ def test_nobody_outlives_a_service_that_is_killed(working: bool) -> None:
 
 
 def test_children_have_loaded_neither_torch_nor_the_engine() -> None:
-    code = "import sys, core.cage; assert not {'torch', 'openvino', 'fastapi'} & set(sys.modules)"
+    code = "import sys, core.decoder; assert not {'torch', 'openvino', 'fastapi'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

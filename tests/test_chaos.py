@@ -24,6 +24,8 @@ from core.jobs import Job, Jobs
 from core.settings import Settings
 from core.storage import open_storage
 from core.stores import open_store
+from tests.figures import report
+from tests.forms import multipart
 from tests.processes import Process, Service, celery_worker, environment, supervisor, wait_for
 from tests.servers import RedisServer
 from tests.work import gatys_job, until, with_our_styles
@@ -105,10 +107,6 @@ def crowd(settings: Settings, photo: np.ndarray, tmp_path: Path) -> Iterator[Cro
     crowd.close()
 
 
-def report(text: str) -> None:
-    print(f"\nchaos: {text}", flush=True)
-
-
 @pytest.mark.slow
 def test_1_sqlite_and_killed_workers(crowd, full, patience):
     jobs, workers, kills = (65, 4, 40) if full else (8, 2, 3)
@@ -120,8 +118,9 @@ def test_1_sqlite_and_killed_workers(crowd, full, patience):
     crowd.all_painted_once()
     lost = sum(job.lost for job in crowd.over.values())
     report(
+        "chaos",
         f"SQLite, {jobs} jobs, {workers} workers, {done} kill -9 ({lost} hit a job): all succeeded, each once, "
-        f"{time.monotonic() - begun:.0f} s"
+        f"{time.monotonic() - begun:.0f} s",
     )
     assert done == kills or not full
 
@@ -152,8 +151,9 @@ def test_2_redis_and_killed_workers_and_a_killed_redis(settings, photo, tmp_path
     crowd.all_painted_once()
     crowd.close()
     report(
+        "chaos",
         f"Redis, {jobs} jobs, {workers} workers, {done} kill -9 of workers, {falls} of Redis: all succeeded, "
-        f"each once, {time.monotonic() - begun:.0f} s"
+        f"each once, {time.monotonic() - begun:.0f} s",
     )
     assert done == kills or not full
 
@@ -176,8 +176,9 @@ def test_3_celery_whose_broker_forgets_and_repeats(settings, photo, tmp_path, re
     crowd.all_painted_once()
     crowd.close()
     report(
+        "chaos",
         f"Celery, visibility timeout 2 s, {jobs} jobs, {done} kill -9 of whole workers, a FLUSHALL of the broker: "
-        f"all succeeded, each once, {time.monotonic() - begun:.0f} s"
+        f"all succeeded, each once, {time.monotonic() - begun:.0f} s",
     )
 
 
@@ -189,17 +190,13 @@ def test_4_a_killed_service_keeps_what_it_accepted(settings, photo, tmp_path, re
     service = Service(settings, tmp_path / "log")
     accepted: list[str] = []
     stop = threading.Event()
-    png = encode(Picture(photo), "png")
-    parts = [b'--x\r\nContent-Disposition: form-data; name="kind"\r\n\r\ngatys\r\n']
-    parts += [b'--x\r\nContent-Disposition: form-data; name="style"\r\n\r\nwave\r\n']
-    parts += [b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n' + png + b"\r\n--x--\r\n"]
+    body, headers = multipart(("kind", "gatys"), ("style", "wave"), ("image", encode(Picture(photo), "png")))
 
     def submit() -> None:
-        headers = {"Content-Type": "multipart/form-data; boundary=x"}
         while not stop.is_set():
             with closing(http.client.HTTPConnection("localhost", service.port, timeout=10)) as connection:
                 try:
-                    connection.request("POST", "/jobs", b"".join(parts), headers)
+                    connection.request("POST", "/jobs", body, headers)
                     answer = connection.getresponse()
                     if answer.status == 202:
                         accepted.append(json.loads(answer.read())["id"])
@@ -219,7 +216,9 @@ def test_4_a_killed_service_keeps_what_it_accepted(settings, photo, tmp_path, re
         thread.join()
     missing = [id for id in accepted if service.answers(f"/jobs/{id}") is None]
     stored = open_storage(settings.storage).groups("jobs")
-    report(f"{kills} kill -9 of the service during submits: {len(accepted)} answered 202, {len(missing)} missing")
+    report(
+        "chaos", f"{kills} kill -9 of the service during submits: {len(accepted)} answered 202, {len(missing)} missing"
+    )
     service.kill()
     assert missing == []
     assert set(accepted) <= set(stored)
@@ -239,7 +238,7 @@ def test_5_a_job_that_kills_its_worker_each_time(crowd, patience):
     assert (failed.attempt, failed.error.code) == (3, "worker_lost")
     time.sleep(3)
     assert crowd.jobs.get(crowd.sent[0]) == failed
-    report(f"a job whose worker is killed each time: {failed.error.code} after {failed.attempt} attempts")
+    report("chaos", f"a job whose worker is killed each time: {failed.error.code} after {failed.attempt} attempts")
 
 
 @pytest.mark.slow
@@ -280,7 +279,7 @@ def test_6_canceled_within_12_seconds_whatever_the_workers_do(crowd, patience):
     crowd.look()
     time.sleep(5)
     assert crowd.look() == 4  # none has run since
-    report("canceled after " + ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))
+    report("chaos", "canceled after " + ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items()))
     assert max(seconds.values()) < 12 or not patience  # what is measured is a limit of the design, not of the machine
 
 
@@ -295,7 +294,9 @@ def test_7_a_disk_that_takes_no_more(settings, photo, tiny_disk, which, trouble)
     def submit() -> int:
         with TestClient(create_app(settings)) as client:
             files = {"image": encode(Picture(photo), "png")}
-            return client.post("/jobs", data={"kind": "gatys", "style": "wave"}, files=files).status_code
+            answer = client.post("/jobs", data={"kind": "gatys", "style": "wave"}, files=files)
+        assert (int(answer.headers.get("retry-after", 0)) > 0) == (answer.status_code >= 500)
+        return answer.status_code
 
     def remount(how: str) -> None:
         subprocess.run(["mount", "-o", f"remount,{how}", str(tiny_disk)], check=True)
@@ -340,7 +341,7 @@ def test_8_told_to_stop_in_the_middle_of_a_job(kind, settings, photo, tmp_path, 
     crowd.jobs.cancel(id)
     until(crowd.jobs, id, "canceled")
     crowd.close()
-    report(f"SIGTERM of {kind} in the middle of a job: back in the queue after {seconds:.1f} s")
+    report("chaos", f"SIGTERM of {kind} in the middle of a job: back in the queue after {seconds:.1f} s")
 
 
 @pytest.mark.slow

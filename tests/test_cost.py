@@ -10,8 +10,8 @@ from core.errors import Busy, TooLarge
 from core.memory import memory_limit
 from core.names import STRIDES
 from core.settings import Settings
+from tests.pictures import saved
 from tests.test_api import opened, problem, stylize
-from tests.test_images import saved
 
 SQUARE = Work(100, 100, "aonet")
 """10,000 pixels, all of them shown."""

@@ -20,14 +20,19 @@ import psutil
 import pytest
 from PIL import Image
 
+from core.cage import SECONDS
 from core.settings import ROOT, Settings
 from tests.corpus import Bad, corpus
+from tests.figures import report
+from tests.forms import multipart
 from tests.fuzz import mutations
+from tests.pictures import planted, sample, saved
 from tests.processes import Process, Service, wait_for
-from tests.test_images import planted, sample, saved
 
 WRONG = {400, 413, 415}
 """Statuses of a picture that is refused."""
+SLACK = 5
+"""Seconds, over those that a picture may take to decode, for all else on a busy machine."""
 ASIDE = "strength=0&format=jpeg"
 """Parameters with which a picture is decoded and encoded, and no network works."""
 
@@ -61,14 +66,7 @@ class Client:
 
     def post(self, path: str, *fields: tuple[str, str | bytes]) -> tuple[int, bytes]:
         """Status and body. A field of bytes is a file."""
-        mark = secrets.token_hex(16)
-        body = b""
-        for name, value in fields:
-            file = '; filename="a.jpg"' if isinstance(value, bytes) else ""
-            body += f'--{mark}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode()
-            body += (value if isinstance(value, bytes) else value.encode()) + b"\r\n"
-        headers = {"Content-Type": f"multipart/form-data; boundary={mark}"}
-        return self.request("POST", path, body + f"--{mark}--\r\n".encode(), headers)
+        return self.request("POST", path, *multipart(*fields))
 
     def request(self, method: str, path: str, body: bytes = b"", headers: Any = None) -> tuple[int, bytes]:
         with closing(http.client.HTTPConnection("localhost", self.port, timeout=60)) as connection:
@@ -83,7 +81,7 @@ class Client:
 def decoders(service: Service) -> list[psutil.Process]:
     """The service itself, and the processes that decode for it."""
     own = psutil.Process(service.process.pid)
-    wardens = [process for process in own.children() if "core.cage" in process.cmdline()]
+    wardens = [process for process in own.children() if "core.decoder" in process.cmdline()]
     return [own, *wardens, *(child for warden in wardens for child in warden.children())]
 
 
@@ -91,29 +89,26 @@ def memory(service: Service) -> int:
     return sum(process.memory_info().rss for process in decoders(service))
 
 
-def report(text: str) -> None:
-    print(f"\nhostile: {text}", flush=True)
-
-
 def test_bad_pictures_are_told_so_and_leave_nothing_behind(service: Service) -> None:
     client = Client(service)
     for data in (sample("JPEG"), saved(Image.new("RGB", (4000, 3000)), "JPEG")):
         assert client.stylize(data)[0] == 200
-    before, took, statuses = memory(service), {}, Counter[int]()
+    before, took, slow, statuses = memory(service), dict[str, float](), dict[str, str](), Counter[int]()
     pictures = list(corpus())
     assert len(pictures) >= 150
     for bad in pictures:
         begun = time.monotonic()
         status, body = client.stylize(bad.data)
         took[bad.name] = time.monotonic() - begun
+        if took[bad.name] > 1:
+            slow[bad.name] = f"{took[bad.name]:.1f} s, {status}" + (", ended" if b"ended" in body[:500] else "")
         statuses[status] += 1
         check(bad, status, body)
-    assert max(took.values()) < 15, max(took, key=lambda name: took[name])  # decoding is ended after 10
+    assert max(took.values()) < SECONDS + SLACK, max(took, key=lambda name: took[name])
     assert service.answers("/livez") == {"live": True}
     time.sleep(1)
     grown = memory(service) - before
-    slow = {name: round(seconds, 1) for name, seconds in took.items() if seconds > 1}
-    report(f"{len(pictures)} bad pictures: {dict(statuses)}; over 1 s: {slow}; memory {grown / 1e6:+.0f} MB")
+    report("hostile", f"{len(pictures)} bad pictures: {dict(statuses)}; over 1 s: {slow}; memory {grown / 1e6:+.0f} MB")
     assert grown < 300e6
 
 
@@ -178,69 +173,11 @@ def test_mutations_of_good_files(service: Service, full: bool) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    report(f"{count} mutations: {dict(statuses)}")
+    report("hostile", f"{count} mutations: {dict(statuses)}")
     assert not failures
     assert sum(statuses.values()) == count
     assert statuses[200] > count / 50 and statuses[400] > count / 10  # neither all good nor all bad
     assert service.answers("/livez") == {"live": True}
-
-
-def test_the_same_ten_thousand_times(service: Service, full: bool) -> None:
-    """Memory, file descriptors and temporary files are back to where they were."""
-    count, client = (10_000 if full else 300), Client(service)
-
-    def send(count: int) -> None:
-        for number in range(count):
-            data = sample("JPEG") if number % 5 else sample("JPEG")[:300]
-            assert client.stylize(data)[0] == (200 if number % 5 else 400)
-
-    send(100)
-    own = psutil.Process(service.process.pid)
-    before, files, temporary = own.memory_info().rss, own.num_fds(), len(list(Path("/tmp").iterdir()))
-    send(count)
-    after = own.memory_info().rss
-    grown = f"RSS {before / 1e6:.0f} -> {after / 1e6:.0f} MB, descriptors {files} -> {own.num_fds()}"
-    report(f"{count} requests in a row: {grown}")
-    assert after < before * 1.05 + 10e6
-    assert own.num_fds() <= files + 1  # the children of the cage come and go
-    assert len(list(Path("/tmp").iterdir())) <= temporary + 2  # others are at work there, too
-
-
-def test_more_clients_than_places(service: Service, full: bool) -> None:
-    """All are painted for or told when to come back."""
-    photograph, seconds = saved(Image.new("RGB", (256, 256), "teal"), "JPEG"), 60 if full else 4
-    statuses, waits, failures = Counter[int](), list[float](), []
-
-    def send(until: float) -> None:
-        client = Client(service)
-        while time.monotonic() < until:
-            begun = time.monotonic()
-            status, body = client.stylize(photograph, "format=jpeg")
-            statuses[status] += 1
-            if status == 200:
-                waits.append(time.monotonic() - begun)
-            elif status == 503:
-                time.sleep(min(1, json.loads(body)["retry_after"]))
-            else:
-                failures.append(body)
-
-    def crowd(seconds: float) -> None:
-        threads = [threading.Thread(target=send, args=(time.monotonic() + seconds,)) for _ in range(32)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    crowd(seconds / 4)
-    own = psutil.Process(service.process.pid)
-    before = own.memory_info().rss
-    crowd(seconds)
-    after = own.memory_info().rss
-    p99 = sorted(waits)[int(0.99 * len(waits))]
-    report(f"32 clients: {dict(statuses)}, p99 {p99:.1f} s, RSS {before / 1e6:.0f} -> {after / 1e6:.0f} MB")
-    assert not failures
-    assert statuses.keys() == {200, 503}
-    assert after < before * 1.05 + 10e6
 
 
 def test_nothing_that_was_planted_in_a_file_comes_out_anywhere(service: Service) -> None:
