@@ -8,7 +8,7 @@ SET_UP = @command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Inst
 	$(PYTHON) tools/setup.py
 BIN = .venv/bin
 
-.PHONY: help serve test test-compose check bench chaos train clean
+.PHONY: help serve test test-compose check audit bench chaos train clean
 
 help:
 	@echo "make serve   start the service on this machine"
@@ -16,6 +16,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make test-compose   build the images, run them with docker-compose, and kill what can be killed"
 	@echo "make check   look for mistakes: ruff, mypy"
+	@echo "make audit   look for known holes in what is installed"
 	@echo "make bench   measure"
 	@echo "make chaos   the fault tests at full length: what survives what"
 	@echo "make clean   remove what these made, .venv with it"
@@ -41,6 +42,10 @@ check:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit:
+	$(SET_UP) dev
+	$(BIN)/pip-audit --skip-editable
 
 bench:
 	$(SET_UP)

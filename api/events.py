@@ -2,18 +2,47 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from core.errors import Gone, NoSpace, NotFound, Unavailable
+from core.errors import Busy, Gone, NoSpace, NotFound, Unavailable
 from core.jobs import Job
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the record."""
 SILENCE = 15.0
 """Seconds after which a comment keeps the connection open."""
+LONGEST = 600.0
+"""Seconds of a stream, as some are left open by people who have long gone. An EventSource comes back by itself."""
+MOST = 64
+"""Streams open at once in this process: each looks at the store twice a second, in a thread of those few there are."""
+
+
+class EventStream(StreamingResponse):
+    """Events as an answer, counted while it is sent."""
+
+    open: ClassVar[int] = 0
+
+    @staticmethod
+    def check_room() -> None:
+        """Raises Busy where as many streams are open as may be."""
+        if EventStream.open >= MOST:
+            raise Busy(
+                f"{MOST} streams of events are open, the most there may be: try again in 10 s, or ask for the job.",
+                retry_after=10,
+            )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        EventStream.open += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            EventStream.open -= 1
 
 
 async def events(
@@ -22,11 +51,12 @@ async def events(
     """`status`, `progress`, `preview` and at last `done`, each with JSON data.
 
     An event's id is the record's version, so that a client which comes back with the last one (`seen`) is told what it
-    has missed: the events say how things stand, not what happened.
+    has missed: the events say how things stand, not what happened. After `LONGEST` seconds it has to.
     """
+    end = time.monotonic() + LONGEST
     before: Job | None = None
     quiet = 0.0
-    while not stopping():
+    while not stopping() and time.monotonic() < end:
         job: Job | None
         try:
             job = await run_in_threadpool(look)

@@ -90,7 +90,7 @@ class Gate:
         if key:
             self._rates.take(f"key {key.name}", key.rate or self.rate)
         else:
-            self._rates.take(_network(address), self.rate)
+            self._rates.take(network(address), self.rate)
         if self.keys:
             caller = Caller(key.scopes if key else frozenset(), key.name if key else None, keyed=True)
         else:
@@ -189,7 +189,7 @@ def _same(origin: str, host: str) -> bool:
     return origin.partition("://")[2] == host != ""
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
     """Who counts as one client: an IPv4 address, or the /64 that an IPv6 household has."""
     try:
         parsed = ipaddress.ip_address(address)

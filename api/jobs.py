@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
 from api.deps import Asker, Here
-from api.events import events
+from api.events import EventStream, events
 from api.gate import denied
 from api.routes import Problem
 from api.service import Service
@@ -123,8 +123,10 @@ _UNKNOWN: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "no such job, or nothing there yet"},
     410: {"model": Problem, "description": "the job has expired"},
 }
-
-
+_FOLLOWED: dict[int | str, dict[str, Any]] = {
+    **_UNKNOWN,
+    503: {"model": Problem, "description": "too many streams are open; come back after `Retry-After` seconds"},
+}
 _STYLE: dict[int | str, dict[str, Any]] = {
     403: {"model": Problem, "description": "not from this machine or without an admin's key; or it came with Impasto"},
     404: {"model": Problem, "description": "no such style"},
@@ -209,18 +211,20 @@ def plot(job: Known, here: Here) -> Response:
     return _file(job, "plot", here)
 
 
-@router.get("/jobs/{id}/events", response_class=StreamingResponse, responses=_UNKNOWN)
+@router.get("/jobs/{id}/events", response_class=StreamingResponse, responses=_FOLLOWED)
 async def follow(
     job: Known, request: Request, here: Here, last_event_id: Annotated[int | None, Header()] = None
 ) -> Response:
-    """Server-sent events: `status`, `progress`, `preview`, `done`. `Last-Event-ID` goes on where a connection broke."""
+    """Server-sent events: `status`, `progress`, `preview`, `done`. `Last-Event-ID` goes on where a connection broke, or
+    was ended by us after ten minutes."""
     if job.over and last_event_id == job.version:
         return Response(status_code=204)  # tells an EventSource not to come again
+    EventStream.check_room()
     stopping: threading.Event = request.app.state.stopping
     stream = events(
         lambda: here.jobs.get(job.id), lambda job: view(job).model_dump(mode="json"), last_event_id, stopping.is_set
     )
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return EventStream(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 @router.post("/jobs/{id}/cancel", responses=_UNKNOWN)

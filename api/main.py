@@ -55,9 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     for part in (page.router, choices.router, routes.router, slow, jobs.styles, metrics.router):
         app.include_router(part)
     app.mount("/web", page.compressed)
-    app.add_middleware(
-        BodyLimit, settings.max_bytes, larger={"/jobs": settings.max_upload}, together=settings.max_incoming
-    )
+    app.add_middleware(BodyLimit, settings.max_bytes, larger={"/jobs": settings.max_upload}, together=settings.max_held)
     app.add_middleware(Gate, settings=settings)
     if origins := settings.listed("origins"):
         app.add_middleware(

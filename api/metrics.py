@@ -48,6 +48,10 @@ class Metrics:
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
+    def refused(self, status: int) -> None:
+        """By the server, before the application heard of it."""
+        self._requests.labels("other", "none", str(status)).inc()
+
     def engine(self, model: str, seconds: float) -> None:
         self._engine.labels(model).observe(seconds)
 

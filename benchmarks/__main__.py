@@ -9,7 +9,7 @@ from core.settings import Settings
 
 TABLES = {
     "engine": (engine.against_eager, engine.unseen_sizes, engine.twelve_megapixels),
-    "service": (service.over_http, service.start),
+    "service": (service.over_http, service.start, service.decoding),
     "gatys": (gatys.an_evaluation, gatys.the_loss),
 }
 

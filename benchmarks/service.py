@@ -15,8 +15,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.engine import cat, networks, seconds
+from core.cage import Terms, open_cage
 from core.engine import Engine
-from core.images import Picture, encode
+from core.images import Picture, decode, encode
 from core.settings import ROOT, Settings
 
 
@@ -83,6 +84,18 @@ def start(settings: Settings) -> None:
         for arch in networks(settings):
             post(client, f"style=wave&arch={arch}", photo)
         print(f"resident memory with {len(networks(settings))} models loaded: {_rss(pid)} MB")
+
+
+def decoding(settings: Settings) -> None:
+    """A JPEG of 12 megapixels in a child of the cage, against the same in this process, turn by turn."""
+    photo = encode(Picture(cat(3000, 4000)), "jpeg")
+    cage = open_cage(Terms(settings.limits), on=True)
+    try:
+        times = [(seconds(lambda: cage.decode(photo)), seconds(lambda: decode(photo))) for _ in range(24)][4:]
+    finally:
+        cage.close()
+    caged, here = (median(column) * 1000 for column in zip(*times, strict=True))
+    print(f"decoding 12 megapixels of JPEG: {caged:.0f} ms in a child, {here:.0f} ms in place")
 
 
 def _rss(pid: int) -> str:

@@ -49,10 +49,12 @@ class Settings(BaseSettings):
     log: bool = Field(True, description="log a line for each request and job; warnings are logged anyway")
 
     rate: int = Field(3000, ge=0, description="requests a minute of one client, or key; 0 is no limit")
-    connections: int = Field(512, ge=1, description="connections at once")
+    connections: int = Field(512, ge=1, description="connections at once, a quarter of them from one client")
     parts: int = Field(64, ge=1, description="files, and fields, of a multipart form; a training may have more files")
-    max_incoming: int = Field(
-        1_000_000_000, gt=0, description="bytes of requests under way that are held together, in memory and on disk"
+    max_held: int = Field(
+        1_000_000_000,
+        gt=0,
+        description="bytes of requests under way that are held together, and of answers not yet read",
     )
     max_header: int = Field(16_384, ge=1024, description="largest header of a request, bytes")
     patience: float = Field(

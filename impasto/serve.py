@@ -36,9 +36,11 @@ def serve(settings: Settings) -> None:
     _allow_files()
     app = create_app(settings)
     log_json(settings.log)
+    for name in ("uvicorn.error", "python_multipart"):  # they warn of what clients send, which is no news
+        logging.getLogger(name).setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
-        http=protocol(settings),
+        http=protocol(settings, app.state.metrics.refused),
         ws="none",
         log_config=None,  # ours is there already
         access_log=False,

@@ -250,11 +250,11 @@ def test_a_client_that_leaves_while_it_waits_leaves_its_place():
 
 def test_requests_under_way_are_bounded_together(settings, photo):
     data = png(photo)
-    with TestClient(create_app(settings.model_copy(update={"max_incoming": len(data) - 1}))) as client:
+    with TestClient(create_app(settings.model_copy(update={"max_held": len(data) - 1}))) as client:
         for _ in range(2):  # what was refused is not held
             response = stylize(client, data)
             assert problem(response, 503)["retry_after"] == int(response.headers["retry-after"]) == 10
-    with TestClient(create_app(settings.model_copy(update={"max_incoming": len(data) + 1000}))) as client:
+    with TestClient(create_app(settings.model_copy(update={"max_held": len(data) + 1000}))) as client:
         assert [stylize(client, data).status_code for _ in range(3)] == [200] * 3
 
 

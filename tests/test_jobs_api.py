@@ -1,5 +1,6 @@
 """/jobs over HTTP, with a real worker behind it where work is done."""
 
+import asyncio
 import io
 import json
 import os
@@ -14,6 +15,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from api.events import events
+from api.jobs import view
 from api.main import create_app
 from core.errors import Unavailable
 from core.images import Picture, encode
@@ -290,6 +293,24 @@ def test_events_tell_what_happens_and_what_was_missed(client, png):
     assert missed[1][2]["step"] == 1
     assert client.get(f"/jobs/{id}/events", headers={"Last-Event-ID": str(ids[-1])}).status_code == 204
     assert client.get("/jobs/nothing/events").status_code == 404
+
+
+def test_a_stream_of_events_is_ended_after_a_while_and_goes_on_later(client, png, monkeypatch):
+    monkeypatch.setattr("api.events.LONGEST", 0.2)
+    jobs, id = jobs_of(client), submit(client, png)["id"]
+
+    def seen(last: int | None) -> list[str]:
+        async def listen() -> list[str]:
+            stream = events(lambda: jobs.get(id), lambda job: view(job).model_dump(mode="json"), last, lambda: False)
+            return [event.splitlines()[0] async for event in stream]
+
+        return asyncio.run(asyncio.wait_for(listen(), 30))
+
+    assert seen(None) == ["event: status", "event: progress"]
+    last = jobs.get(id).version
+    assert seen(last) == []
+    jobs.cancel(id)
+    assert seen(last)[-1] == "event: done"
 
 
 def test_expired_and_unknown(client, settings, png):

@@ -3,18 +3,25 @@
 import json
 import select
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
+from api.events import MOST
+from core.jobs import Job, Jobs
 from core.settings import Settings
+from core.stores import open_store
 from tests.processes import Service, wait_for
 
 POST = b"POST /stylize?style=plain HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+LARGE = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n"
+"""Answered with a megabyte and a half."""
 PART = b'--x\r\nContent-Disposition: form-data; name="image"; filename="p.png"\r\n\r\n'
 SLOW = {
     "nothing": (b"", b""),
@@ -30,7 +37,15 @@ SLOW = {
 def service(models: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("server")
     settings = Settings(
-        models=models, styles=folder, cache=cache, device="cpu", jobs=False, patience=2, connections=250
+        models=models,
+        styles=folder,
+        cache=cache,
+        device="cpu",
+        jobs=False,
+        patience=2,
+        connections=250,
+        forwarded="127.0.0.1",  # a proxy: may have all the connections
+        rate=0,
     )
     service = Service(settings, folder / "log")
     yield service
@@ -43,9 +58,20 @@ def opened(service: Service) -> Iterator[ExitStack]:
         yield stack
 
 
-def connect(service: Service, stack: ExitStack, first: bytes = b"") -> socket.socket:
-    connection = stack.enter_context(closing(socket.create_connection(("127.0.0.1", service.port), timeout=30)))
+def connect(service: Service, stack: ExitStack, first: bytes = b"", address: str = "127.0.0.1") -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", service.port), timeout=30, source_address=(address, 0))
+    stack.enter_context(closing(connection))
     connection.sendall(first)
+    return connection
+
+
+def reader(service: Service, stack: ExitStack, room: int, segment: int = 1448) -> socket.socket:
+    """A connection whose kernel takes little ahead of us, in small segments, so that the other's holds little, too."""
+    connection = stack.enter_context(closing(socket.socket()))
+    connection.settimeout(30)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
+    connection.connect(("127.0.0.1", service.port))
     return connection
 
 
@@ -86,25 +112,70 @@ def test_a_hundred_slow_connections_are_closed_and_the_service_answers_meanwhile
     assert b"HTTP/1.1 408" in said or slow == "nothing"
 
 
-def test_a_body_that_comes_steadily_is_taken_however_long_it_takes(service, opened):
-    connection = connect(service, opened, POST + b"Content-Length: 60000\r\n\r\n")
-    for _ in range(12):
-        connection.sendall(b"x" * 5000)
+@pytest.mark.parametrize(("size", "pace"), [(60_000, 10_000), (300_000, 25_000)], ids=["small", "steady"])
+def test_a_body_that_comes_steadily_is_taken(service, opened, size, pace):
+    """A small one may be slow, and a large one may take far longer than any patience."""
+    connection = connect(service, opened, POST + b"Content-Length: %d\r\n\r\n" % (len(PART) + size) + PART)
+    for _ in range(2 * size // pace):
+        connection.sendall(b"x" * (pace // 2))
         time.sleep(0.5)
-    assert connection.recv(65536).startswith(b"HTTP/1.1 400")  # all of it was read: it is no form
+    assert connection.recv(65536).startswith(b"HTTP/1.1 422")  # all of it was read: it has no end
+
+
+def test_a_large_body_may_not_come_at_the_least_pace_for_ever(service, opened):
+    connection = connect(service, opened, POST + b"Content-Length: 10000000\r\n\r\n" + PART)
+    for _ in range(80):
+        if select.select([connection], [], [], 0.5)[0]:
+            break
+        connection.sendall(b"x" * 4000)
+    said = answer(connection)
+    assert said.startswith(b"HTTP/1.1 408")
+    assert b"on the whole" in said
 
 
 def test_a_reader_who_does_not_read_is_dropped(service, opened):
     """Asks for a megabyte, twenty times, and reads none of it."""
     process = psutil.Process(service.process.pid)
     before = process.num_fds()
-    small = socket.socket()
-    small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    small.connect(("127.0.0.1", service.port))
-    connection = opened.enter_context(closing(small))
-    connection.sendall(b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
+    reader(service, opened, 4096).sendall((LARGE + b"\r\n") * 20)
     wait_for(lambda: process.num_fds() > before, 10)
     wait_for(lambda: process.num_fds() <= before, 30)
+
+
+def test_readers_who_leave_a_little_are_dropped(service, opened):
+    """Of answers from 50 to 180 KB the kernel takes the first 70 or so: of some, a little waits in the service."""
+    process = psutil.Process(service.process.pid)
+    before = process.num_fds()
+    for number in range(12, 40):
+        reader(service, opened, 4096, 536).sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * number)
+    wait_for(lambda: process.num_fds() > before + 20, 10)
+    wait_for(lambda: process.num_fds() <= before, 40)
+
+
+def test_a_reader_who_is_slow_gets_all(service, opened):
+    """More than the promised minimum, and less than the kernel frees at a time."""
+    size = len(answer(connect(service, opened, LARGE + b"Connection: close\r\n\r\n")))
+    connection = reader(service, opened, 16_384)
+    connection.sendall((LARGE + b"\r\n") * 4 + LARGE + b"Connection: close\r\n\r\n")
+    read = 0
+    for _ in range(150):
+        read += len(connection.recv(6000))
+        time.sleep(0.1)
+    assert read + len(answer(connection)) >= 5 * size - 4 * len(b"connection: close\r\n")
+
+
+def test_who_leaves_before_several_answers_is_no_error(service, opened):
+    process = psutil.Process(service.process.pid)
+    before = process.num_fds()
+    for _ in range(5):
+        connection = reader(service, opened, 4096)
+        connection.sendall((LARGE + b"\r\n") * 4)
+        connection.recv(1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, as a crash is
+        connection.close()
+    wait_for(lambda: process.num_fds() <= before, 10)
+    assert service.answers("/livez") == {"live": True}
+    assert "Traceback" not in service.log.read_text()
 
 
 @pytest.mark.parametrize("pieces", [1, 40])
@@ -146,9 +217,62 @@ def test_connections_have_an_end_and_come_back(service, opened):
     wait_for(lambda: service.answers("/livez"), 20)
 
 
+def test_one_client_has_a_quarter_of_the_connections(service, opened):
+    many = [connect(service, opened, b"GET /livez HTTP/1.1\r\n", "127.0.0.2") for _ in range(62)]
+    one_more = answer(connect(service, opened, address="127.0.0.2"))
+    assert one_more.startswith(b"HTTP/1.1 503")
+    assert b"62 connections from you" in one_more
+    get = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert answer(connect(service, opened, get, "127.0.0.3")).startswith(b"HTTP/1.1 200")
+    many.pop().close()
+    wait_for(lambda: answer(connect(service, opened, get, "127.0.0.2")).startswith(b"HTTP/1.1 200"), 20)
+
+
+def test_streams_of_events_have_an_end_and_come_back(models, cache, tmp_path, opened):
+    settings = Settings(
+        models=models,
+        styles=tmp_path,
+        cache=cache,
+        device="cpu",
+        store=str(tmp_path / "jobs.sqlite"),
+        storage=str(tmp_path / "storage"),
+        broker="redis://127.0.0.1:1",  # nobody's: the job waits
+    )
+    service = Service(settings, tmp_path / "log")
+    store = open_store(settings.store)
+    try:
+        job = Jobs(store).submit(Job(kind="gatys", params={"style": "wave"}, created=datetime.now(UTC)))
+        follow = f"GET /jobs/{job.id}/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        many = [connect(service, opened, follow) for _ in range(MOST)]
+        assert all(connection.recv(12) == b"HTTP/1.1 200" for connection in many)
+        one_more = connect(service, opened, follow).recv(4096)
+        assert one_more.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 10\r\n" in one_more
+        many.pop().close()
+        wait_for(lambda: connect(service, opened, follow).recv(12) == b"HTTP/1.1 200", 20)
+    finally:
+        store.close()
+        service.terminate()
+
+
 def test_one_connection_serves_many_requests_and_an_upgrade_is_none(service, opened):
     get = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n"
     connection = connect(service, opened, (get + b"\r\n") * 3 + get + b"Connection: close\r\n\r\n")
     assert answer(connection).count(b"HTTP/1.1 200") == 4
     assert connect(service, opened, get + upgrade + b"\r\n").recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_no_http_is_told_so_in_our_form_logged_and_counted(service, opened):
+    for text in ("GET /styles?x=ä HTTP/1.1\r\n\r\n".encode(), b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
+        head, body = answer(connect(service, opened, text)).split(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert b"X-Request-ID: " in head
+        assert json.loads(body)["error"] == "bad_request"
+    log = service.log.read_text()
+    assert log.count('"message": "refused", "request"') >= 2
+    assert "Invalid HTTP" not in log
+    metrics = answer(connect(service, opened, b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n"))
+    assert metrics.startswith(b"HTTP/1.1 403 ")  # HTTP/1.0 is how a proxy speaks
+    ask = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert b'impasto_requests_total{method="other",route="none",status="400"} ' in answer(connect(service, opened, ask))
