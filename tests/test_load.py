@@ -41,6 +41,7 @@ def service(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         rate=0,  # thousands of requests from one address
         slots=SLOTS,
         queue=QUEUE,
+        connections=1000,  # of which one address may have a quarter
     )
     service = Service(settings, folder / "log")
     wait_for(lambda: (service.answers("/readyz") or {}).get("ready"))
@@ -203,5 +204,5 @@ def test_two_hundred_slow_connections(service, full):
         f"/livez p50 {1000 * percentile(asked, 0.5):.0f} ms, p99 {1000 * percentile(asked, 0.99):.0f} ms",
     )
     assert len(closed) == 200
-    assert max(closed) < 15
+    assert min(closed) > 5 and max(closed) < 15  # by patience, at the end of it: none was turned away at the door
     assert percentile(asked, 0.99) < 0.2
