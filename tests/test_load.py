@@ -38,7 +38,8 @@ def service(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         cache=cache,
         device="cpu",
         jobs=False,
-        rate=0,  # thousands of requests from one address
+        rate=0,  # thousands of requests from one address,
+        forwarded="127.0.0.1",  # and hundreds of connections, as a proxy has them
         slots=SLOTS,
         queue=QUEUE,
         connections=1000,  # of which one address may have a quarter
