@@ -42,7 +42,6 @@ def service(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         forwarded="127.0.0.1",  # and hundreds of connections, as a proxy has them
         slots=SLOTS,
         queue=QUEUE,
-        connections=1000,  # of which one address may have a quarter
     )
     service = Service(settings, folder / "log")
     wait_for(lambda: (service.answers("/readyz") or {}).get("ready"))
