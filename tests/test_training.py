@@ -243,6 +243,14 @@ def test_the_twenty_models():
     assert [row.steps for row in twenty("ours", arch="vgg16", style="udnie", steps=7)] == [7, 7]
 
 
+def test_the_models_in_the_clone_were_trained_as_the_table_says():
+    rows = {(row.arch, row.dataset, row.style): row for row in twenty("ours")}
+    shipped = Zoo(ROOT / "models").entries()
+    assert len(shipped) >= 4
+    for names, entry in shipped.items():
+        assert entry.card.params == rows[names], names
+
+
 def test_a_warm_start_begins_with_the_weights_of_its_checkpoint(photographs, style, vgg, models, tmp_path):
     params = TrainParams(**(TINY | {"warmup": (), "warm_start": "aonet/coco/plain", "steps": 1, "lr": 1e-9}))
     warm = Zoo(models).warm_start(params)
