@@ -68,6 +68,11 @@ class Service:
         if self.keeper:
             self.keeper.start()
 
+    @property
+    def busy(self) -> bool:
+        """Whether pictures are worked on."""
+        return any(slots.taken for slots in (self.slots, self.gallery, self.intake))
+
     def close(self) -> None:
         """Let what is being painted end, and forget what waits."""
         self.stopping.set()

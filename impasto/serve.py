@@ -69,7 +69,8 @@ def serve(settings: Settings) -> None:
     finally:
         if supervisor:
             supervisor.close()
-        if app.state.service.slots.taken:  # a painting has had its time, and a thread cannot be ended
+        service = getattr(app.state, "service", None)  # none where it could not be opened
+        if service and service.busy:  # what is under way has had its time, and a thread cannot be ended
             os._exit(0)
 
 
