@@ -256,7 +256,7 @@ def test_train_table_1_passes_over_what_is_there(impasto, datasets, tmp_path):
     status, out, errors = impasto(*rows)
     assert status == 0, errors
     trained = [tmp_path / "zoo/aonet" / dataset / "udnie.safetensors" for dataset in ("coco", "tinyimagenet")]
-    assert [read_card(path).params.warm_start for path in trained] == ["aonet/coco/wave", "aonet/coco/udnie"]
+    assert [read_card(path).params.warm_start for path in trained] == ["aonet/coco/the_scream", "aonet/coco/udnie"]
     trained[1].unlink()
     written = trained[0].stat().st_mtime_ns
     status, out, errors = impasto(*rows)
@@ -283,7 +283,7 @@ def test_a_trial_lays_five_weights_side_by_side(impasto, datasets, tmp_path, mon
     with Image.open("runs/aonet-coco-udnie-trial/trial.png") as image:
         assert image.width > 3 * 512 and image.height > 2 * 512
     weights = {path.name for path in Path("runs/aonet-coco-udnie-trial").glob("style-*")}
-    assert weights == {"style-2.5", "style-5", "style-10", "style-20", "style-40"}
+    assert weights == {"style-1.5", "style-3", "style-6", "style-12", "style-24"}
     assert not Path("data/styles").exists()
 
 
