@@ -205,7 +205,7 @@ def test_a_client_and_a_key_have_a_rate(settings, keyed, png):
     with opened(settings, rate=3) as client:
         assert [client.get("/styles").status_code for _ in range(4)] == [200, 200, 200, 429]
         late = client.get("/styles")
-        assert int(late.headers["retry-after"]) == late.json()["retry_after"] == 20
+        assert 10 < int(late.headers["retry-after"]) == late.json()["retry_after"] <= 20  # the sooner, the later it is
         assert client.get("/livez").status_code == 200
         client._transport.client = ("192.0.2.8", 1)  # type: ignore[attr-defined]
         assert client.get("/styles").status_code == 200

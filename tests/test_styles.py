@@ -32,7 +32,7 @@ def test_what_is_kept_comes_back(tmp_path, vgg, photo):
 
 def test_an_unknown_style_is_answered_with_the_known(tmp_path, vgg, photo):
     save_targets(tmp_path / "wave.safetensors", style_targets(photo, "", 64, STYLE_LAYERS, vgg), vgg)
-    with pytest.raises(NotFound, match=r"Did you mean wave.*style image"):
+    with pytest.raises(NotFound, match=r"Did you mean wave.*style_image"):
         load_targets(tmp_path, "waves", 64, STYLE_LAYERS, vgg)
 
 
@@ -43,7 +43,7 @@ def test_another_size_layer_or_loss_network_needs_the_image(tmp_path, vgg, photo
         (64, ["relu1_1"], vgg),
         (64, STYLE_LAYERS, VGG16(sha256="other")),
     ):
-        with pytest.raises(BadParameter, match=r"kept at 64 px.*style image"):
+        with pytest.raises(BadParameter, match=r"kept at 64 px.*style_image"):
             load_targets(tmp_path, "wave", size, layers, network)
 
 
