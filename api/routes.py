@@ -93,7 +93,7 @@ async def stylize(
     curl -F image=@cat.jpg 'localhost:8000/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png
     """
     stem = f"{params.style}-{params.arch}-{params.dataset}"
-    return await _paint(request, image, params, stem, lambda data: here.stylize(data, params))
+    return await _paint(request, here, image, params, stem, lambda data: here.stylize(data, params))
 
 
 @router.post("/compare", response_class=Response, responses=_PICTURES | _ERRORS, tags=["paint"])
@@ -105,11 +105,12 @@ async def compare(
     curl -F image=@cat.jpg 'localhost:8000/compare?style=wave' -o sheet.png
     """
     names = [name for name in (params.style, params.arch, params.dataset) if name] or ["all"]
-    return await _paint(request, image, params, "-".join(names), lambda data: here.compare(data, params))
+    return await _paint(request, here, image, params, "-".join(names), lambda data: here.compare(data, params))
 
 
 async def _paint(
     request: Request,
+    here: Service,
     image: UploadFile | None,
     params: StylizeQuery | CompareQuery,
     stem: str,
@@ -117,7 +118,6 @@ async def _paint(
 ) -> Response:
     """What `work` makes of the picture, inline under a name; with the seconds that it took in all and in each part,
     and the token by which what was sent can be painted again."""
-    here: Service = request.app.state.service
     begun = time.perf_counter()
     data = await _sent(here, image, params.picture)
     _check_form(await request.form())

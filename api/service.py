@@ -110,7 +110,7 @@ class Service:
         if waiting >= most:
             raise Busy(f"{waiting} {kind} jobs wait already, and that is the most: try again later.", retry_after=60)
         own = self.jobs.store.count(f"queued {kind} of {owner}") if owner else 0
-        if own > most // 2:
+        if own >= max(1, most // 2):
             raise Busy(f"{own} {kind} jobs of the key {owner} wait already, half of all places.", retry_after=60)
 
     def jobs_state(self) -> str:

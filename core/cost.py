@@ -120,30 +120,23 @@ class Budget:
         would_do = {name: side for name, side in would_do.items() if side >= MIN_SIDE}
         said = {work.knob: f"ask for {work.knob}=", "max_side": "scale the picture's longer side to "}
         advice = " or ".join(f"{said[name]}{side}" for name, side in would_do.items())
-        if work.shown > self.painted:
-            height, width = work.seen
-            raise TooLarge(
-                f"The network would see {width}x{height} pixels, and {self.painted:,} is the most: "
-                f"{advice or 'send a smaller one'}.",
-                limit=self.painted,
-                actual=work.shown,
-                **would_do,
-            )
-        if (expected := self.expected(work)) > self.seconds:
-            raise TooLarge(
-                f"The picture would take {expected:,.0f} s, and {self.seconds:g} s is the most: "
-                f"{advice or 'send a smaller one'}.",
-                limit=self.seconds,
-                actual=round(expected),
-                **would_do,
-            )
-        needs = f"The picture takes {work.memory / 1e6:,.0f} MB"
-        if work.memory <= self.memory:
-            wait = max(1, ceil(self._under_way))
-            now = f", or try again in {wait} s" if advice else f"try again in {wait} s"
-            raise Busy(f"{needs}, and {free / 1e6:,.0f} MB are free now: {advice}{now}.", retry_after=wait, **would_do)
-        needs += f", and there are {self.memory / 1e6:,.0f} MB for all"
-        raise TooLarge(f"{needs}: {advice or 'send a smaller one'}.", limit=self.memory, actual=work.memory, **would_do)
+        height, width = work.seen
+        expected, megabytes = self.expected(work), f"The picture takes {work.memory / 1e6:,.0f} MB"
+        for actual, limit, reason in (
+            (
+                work.shown,
+                self.painted,
+                f"The network would see {width}x{height} pixels, and {self.painted:,} is the most",
+            ),
+            (expected, self.seconds, f"The picture would take {expected:,.0f} s, and {self.seconds:g} s is the most"),
+            (work.memory, self.memory, f"{megabytes}, and there are {self.memory / 1e6:,.0f} MB for all"),
+        ):
+            if actual > limit:
+                message = f"{reason}: {advice or 'send a smaller one'}."
+                raise TooLarge(message, limit=limit, actual=round(actual), **would_do)
+        wait = max(1, ceil(self._under_way))
+        now = f", or try again in {wait} s" if advice else f"try again in {wait} s"
+        raise Busy(f"{megabytes}, and {free / 1e6:,.0f} MB are free now: {advice}{now}.", retry_after=wait, **would_do)
 
 
 def _scaled(work: Work, side: int) -> Work:

@@ -31,17 +31,19 @@ class Objective:
         with torch.no_grad():
             wanted = self.vgg(photographs, p.content_layers)
         features = self.vgg(paintings, {*p.content_layers, *STYLE_LAYERS})
-        content = photographs.new_zeros(())
+        content = none = photographs.new_zeros(())
         for layer in p.content_layers:
             content = content + content_loss(features[layer], wanted[layer]) / self._unit(wanted[layer])
-        style = photographs.new_zeros(())
+        style = none
         for layer, target in self.targets.items():
             style = style + style_loss(features[layer], target) / (target.square().mean() if p.normalise else 1)
         losses = {
             "content": p.content_weight * content,
             "style": style_weight * style,
-            "tv": p.tv_weight * tv_loss(paintings) / self._unit(photographs),
-            "lattice": p.lattice_weight * lattice_loss(paintings, self.period) / self._unit(photographs),
+            "tv": p.tv_weight * tv_loss(paintings) / self._unit(photographs) if p.tv_weight else none,
+            "lattice": p.lattice_weight * lattice_loss(paintings, self.period) / self._unit(photographs)
+            if p.lattice_weight
+            else none,
         }
         return losses | {"total": torch.stack(list(losses.values())).sum()}
 
