@@ -12,11 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from api.events import MOST
 from core.jobs import Job, Jobs
 from core.settings import Settings
 from core.stores import open_store
+from tests.forms import multipart
+from tests.pictures import saved
 from tests.processes import Service, wait_for
 
 POST = b"POST /stylize?style=plain HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
@@ -276,3 +279,21 @@ def test_what_is_no_http_is_told_so_in_our_form_logged_and_counted(service, open
     assert metrics.startswith(b"HTTP/1.1 403 ")  # HTTP/1.0 is how a proxy speaks
     ask = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert b'impasto_requests_total{method="other",route="none",status="400"} ' in answer(connect(service, opened, ask))
+
+
+def test_answers_that_nobody_reads_are_bounded_together(models, cache, tmp_path, opened):
+    """Four who read nothing of 12 MB of PNG, where there is memory for one: long before patience ends."""
+    noise = Image.effect_noise((2000, 2000), 100).resize((4000, 3000))
+    body, headers = multipart(("image", saved(noise, "JPEG", quality=30)))
+    head = f"POST /stylize?style=plain&strength=0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    settings = Settings(models=models, styles=tmp_path, cache=cache, device="cpu", jobs=False, max_held=9_000_000)
+    service = Service(settings.model_copy(update={"patience": 60}), tmp_path / "log")
+    opened.callback(service.terminate)
+    wait_for(lambda: (service.answers("/readyz") or {}).get("ready"))
+    stuck = [reader(service, opened, 4096) for _ in range(4)]
+    for connection in stuck:
+        connection.sendall(f"{head}Content-Type: {headers['Content-Type']}\r\n\r\n".encode() + body)
+        assert connection.recv(1) == b"H"  # its answer is on the way
+    ours = psutil.Process(service.process.pid)
+    wait_for(lambda: sum(c.status == "ESTABLISHED" for c in ours.net_connections("tcp")) <= 1, 30)
+    assert service.answers("/livez") == {"live": True}
