@@ -120,8 +120,12 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 _UNKNOWN: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "no such job, or nothing there yet"},
+    404: {"model": Problem, "description": "no such job"},
     410: {"model": Problem, "description": "the job has expired"},
+}
+_KEPT: dict[int | str, dict[str, Any]] = {
+    **_UNKNOWN,
+    409: {"model": Problem, "description": "the job is there, and has no such file, or not yet: see its status"},
 }
 _FOLLOWED: dict[int | str, dict[str, Any]] = {
     **_UNKNOWN,
@@ -181,31 +185,26 @@ def show(job: Known) -> JobView:
     return view(job)
 
 
-@router.get("/jobs/{id}/result", response_class=Response, responses={**_UNKNOWN, 409: {"model": Problem}})
+@router.get("/jobs/{id}/result", response_class=Response, responses=_KEPT)
 def result(job: Known, here: Here) -> Response:
     """The painting, or the trained network. Of a canceled painting, the best there was."""
-    if not job.over:
-        raise Conflict(f"The job is {job.status}; its result is there when it has succeeded.", status=job.status)
-    if "result" not in job.files:
-        why = f": {job.error.message}" if job.error else ""
-        raise NotFound(f"The job {job.status} and has no result{why}")
     return _file(job, "result", here)
 
 
-@router.get("/jobs/{id}/preview", response_class=Response, responses=_UNKNOWN)
+@router.get("/jobs/{id}/preview", response_class=Response, responses=_KEPT)
 def preview(job: Known, here: Here) -> Response:
     """The last preview: the best painting so far; of a training, a photograph and its painting."""
     return _file(job, "preview", here)
 
 
-@router.get("/jobs/{id}/losses", responses=_UNKNOWN)
+@router.get("/jobs/{id}/losses", responses=_KEPT)
 def losses(job: Known, here: Here) -> list[dict[str, float]]:
     """The weighted losses, a row for each step."""
     rows = csv.DictReader(io.StringIO(_read(job, "losses", here).decode()))
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
-@router.get("/jobs/{id}/losses.png", response_class=Response, responses=_UNKNOWN)
+@router.get("/jobs/{id}/losses.png", response_class=Response, responses=_KEPT)
 def plot(job: Known, here: Here) -> Response:
     """The losses drawn, and the share of each in the total."""
     return _file(job, "plot", here)
@@ -271,7 +270,8 @@ def view(job: Job) -> JobView:
 
 def _read(job: Job, name: str, here: Service) -> bytes:
     if name not in job.files:
-        raise NotFound(f"The job {job.id} has no {name}{'' if job.over else ' yet'}.")
+        why = f": {job.error.message}" if job.error else "." if job.over else " yet."
+        raise Conflict(f"The job is {job.status} and has no {name}{why}", status=job.status)
     return here.storage.get(job.files[name])
 
 

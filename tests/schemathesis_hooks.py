@@ -1,6 +1,8 @@
-"""What Schemathesis sends where a schema says `binary`: now and then a picture."""
+"""What Schemathesis sends where a schema cannot say what is right: now and then a picture, now and then a job."""
 
 import io
+from typing import Any
+from zlib import crc32
 
 import schemathesis
 from hypothesis import strategies
@@ -14,3 +16,12 @@ def _png() -> bytes:
 
 
 schemathesis.openapi.format("binary", strategies.just(_png()) | strategies.binary(max_size=100))
+
+
+@schemathesis.hook
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
+    """One in three of the submissions that are meant to be right is a job, for the links of its answer to lead to."""
+    submits = (case.method.upper(), case.path) == ("POST", "/jobs")
+    if submits and case.meta and case.meta.generation.mode.is_positive and crc32(repr(case.body).encode()) % 3 == 0:
+        case.body = {"kind": "gatys", "style": "wave", "image": _png()}
+        case._record_starting_state()  # or what a hook puts in is judged again, and bytes are no string to it

@@ -86,7 +86,9 @@ def test_a_painting_from_form_to_result(client, working, png, photo):
     assert sent.status_code == 202
     assert sent.headers["location"] == f"/jobs/{sent.json()['id']}"
     place = sent.headers["location"]
-    assert client.get(f"{place}/result").status_code == 409
+    for kept in ("result", "losses.png"):
+        answer = client.get(f"{place}/{kept}")
+        assert (answer.status_code, answer.json()["detail"][-5:]) == (409, " yet."), answer.text
     done = until(jobs_of(client), sent.json()["id"], "succeeded", "failed")
     shown = client.get(place).json()
     assert (shown["status"], shown["progress"]["step"]) == ("succeeded", 2), done.error
@@ -253,7 +255,9 @@ def test_cancel_before_it_runs(client, png):
     job = submit(client, png)
     assert client.post(f"/jobs/{job['id']}/cancel").json()["status"] == "canceled"
     assert client.post(f"/jobs/{job['id']}/cancel").json()["status"] == "canceled"
-    assert client.get(f"/jobs/{job['id']}/result").status_code == 404
+    for kept in ("result", "preview", "losses", "losses.png"):
+        answer = client.get(f"/jobs/{job['id']}/{kept}")
+        assert (answer.status_code, answer.json()["status"]) == (409, "canceled")
 
 
 def events_of(client: TestClient, id: str, last: str | None = None) -> list[tuple[str, str | None, dict]]:
