@@ -1,5 +1,6 @@
 """The application: `create_app(settings)`."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,8 +38,8 @@ def create_app(settings: Settings) -> FastAPI:
         warming = threading.Thread(target=service.warm, name="warm", daemon=True)
         warming.start()
         yield
-        service.close()
-        warming.join()  # a process that ends inside the compiler aborts
+        await asyncio.to_thread(service.close)  # meanwhile requests that were cancelled are answered
+        await asyncio.to_thread(warming.join)  # a process that ends inside the compiler aborts
 
     about: dict[str, Any] = {
         "title": "Impasto",

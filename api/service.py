@@ -21,7 +21,7 @@ from core.checkpoints import Zoo
 from core.compare import compare
 from core.cost import PAINTED, Budget, Work
 from core.engine import Painter, open_engine
-from core.errors import Busy, ImpastoError, Unavailable
+from core.errors import Busy, ImpastoError, Stopping, Unavailable
 from core.images import Bytes, Format, Picture, encode
 from core.jobs import KINDS, Job, Jobs, Kind
 from core.keeper import Keeper
@@ -33,6 +33,9 @@ from core.storage import open_storage
 from core.stores import open_store
 
 log = logging.getLogger("impasto")
+
+TAKING_BACK = 5.0
+"""Seconds, at the end, for submissions under way to notice it: decoding ends at once, a put into a bucket may not."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,15 @@ class Service:
         return any(slots.taken for slots in (self.slots, self.gallery, self.intake))
 
     def close(self) -> None:
-        """Let what is being painted end, and forget what waits."""
+        """Let what is being painted end, forget what waits, and have submissions take back what they have stored."""
         self.stopping.set()
         self.slots.close()
         self.gallery.close()
         self.intake.close()
         self.cage.close()
+        until = time.monotonic() + TAKING_BACK
+        while self.intake.taken and time.monotonic() < until:
+            time.sleep(0.05)
         if self.keeper:
             self.keeper.close()
         self.broker.close()
@@ -148,7 +154,7 @@ class Service:
     def decode(self, data: bytes) -> Picture:
         """A picture that was sent. Raises what `Cage.decode` and `Budget.room` do."""
         if self.stopping.is_set():
-            raise Unavailable("The service is being stopped: send it again in a moment.", retry_after=10)
+            raise Stopping
         with self.budget.room() as take:
             return self.cage.decode(data, lambda height, width: take(Work(height, width)))
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from core.errors import Busy, Unavailable
+from core.errors import Busy, Stopping
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Slots:
     async def run(self, work: Callable[[], T], request: Request) -> T:
         """The result of `work()`, for a request whose body has been read. Raises Busy, with `retry_after` in seconds,
         when all places are taken; ClientDisconnect where the client has left before its turn came, and its place is
-        another's then; Unavailable where the service ends before the work does."""
+        another's then; Stopping where the service ends before the work does."""
         with self._lock:
             if self._taken >= self.slots + self.queue:
                 seconds = ceil(self._taken * self._seconds / self.slots)
@@ -41,13 +41,14 @@ class Slots:
         # Of the thread's future, not the caller's wait: who leaves while it works leaves a thread that still does.
         future.add_done_callback(self._leave)
         done, leaving = asyncio.wrap_future(future), asyncio.create_task(_left(request))
+        done.add_done_callback(lambda done: done.cancelled() or done.exception())  # else logged where nobody waits
         try:
             await asyncio.wait((done, leaving), return_when=asyncio.FIRST_COMPLETED)
             if not done.done() and future.cancel():
                 raise ClientDisconnect
             return await done
         except asyncio.CancelledError:  # by the server, whose patience with what is under way has an end, too
-            raise Unavailable("The service is being stopped: send it again in a moment.", retry_after=10) from None
+            raise Stopping from None
         finally:
             leaving.cancel()
 

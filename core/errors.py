@@ -95,3 +95,10 @@ class NoSpace(ImpastoError):
 
 class Unavailable(ImpastoError):
     code = "unavailable"
+
+
+class Stopping(Unavailable):
+    """The service is told to end, and what was asked of it cannot be ended in time."""
+
+    def __init__(self) -> None:
+        super().__init__("The service is being stopped: send it again in a moment.", retry_after=10)

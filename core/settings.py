@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     patience: float = Field(
         10, gt=0, description="seconds for a request's header, and for every 10,000 bytes of a body or an answer"
     )
+    grace: int = Field(30, ge=1, description="seconds for requests under way when the service is told to stop")
 
     models: Path = Field(ROOT / "models", description="the models that came with Impasto")
     styles: Path = Field(Path("data/styles"), description="the models trained here")

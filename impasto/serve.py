@@ -47,7 +47,7 @@ def serve(settings: Settings) -> None:
         server_header=False,
         proxy_headers=bool(settings.forwarded),
         forwarded_allow_ips=settings.listed("forwarded"),
-        timeout_graceful_shutdown=30,
+        timeout_graceful_shutdown=settings.grace,
     )
     port = listener.getsockname()[1]
     place = f"{_shown(settings.host)}:{port}"

@@ -201,6 +201,14 @@ def test_a_training_needs_photographs(client, png):
         assert answer.status_code == status, answer.text
 
 
+def test_the_decoding_of_photographs_has_an_end(client, settings, png, monkeypatch):
+    monkeypatch.setattr("api.submit.LONGEST_DECODING", 0.0)
+    files = [("style_image", png), *[("content_images", png)] * 3]
+    answer = client.post("/jobs", data={"kind": "train", "name": "mine"}, files=files)
+    assert answer.status_code == 413 and "Send fewer" in answer.json()["detail"], answer.text
+    assert client.app.state.service.storage.groups("jobs") == {}
+
+
 def test_broken_pictures_are_told_by_name(client, png):
     fields = {"kind": "gatys", "style": "wave"}
     for sent, status in ((b"", 400), (b"text", 415), (png[:-40], 400)):

@@ -1,11 +1,14 @@
 """The server's own limits, on real connections: what is slow, too large or too many is dropped, others are served."""
 
+import io
 import json
 import select
 import socket
 import struct
 import time
+import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +24,7 @@ from core.stores import open_store
 from tests.forms import multipart
 from tests.pictures import saved
 from tests.processes import Service, wait_for
+from tests.work import with_our_styles
 
 POST = b"POST /stylize?style=plain HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
 LARGE = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n"
@@ -297,3 +301,28 @@ def test_answers_that_nobody_reads_are_bounded_together(models, cache, tmp_path,
     ours = psutil.Process(service.process.pid)
     wait_for(lambda: sum(c.status == "ESTABLISHED" for c in ours.net_connections("tcp")) <= 1, 30)
     assert service.answers("/livez") == {"live": True}
+
+
+def test_a_submission_that_a_stop_does_not_wait_for_is_taken_back(settings, tmp_path, opened, monkeypatch):
+    """Two hundred photographs of 6 MP, in the middle of whose decoding the service is told to stop."""
+    temporary, stored = tmp_path / "tmp", tmp_path / "stored"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    settings = with_our_styles(settings).model_copy(update={"grace": 1, "storage": str(stored)})
+    service = Service(settings, tmp_path / "log")
+    archive, photograph = io.BytesIO(), saved(Image.linear_gradient("L").resize((3000, 2000)), "JPEG")
+    with zipfile.ZipFile(archive, "w") as file:
+        for number in range(200):
+            file.writestr(f"{number}.jpg", photograph)
+    fields = [("kind", "train"), ("name", "mine"), ("style_image", photograph), ("content_images", archive.getvalue())]
+    body, headers = multipart(*fields)
+    head = f"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
+    connection = connect(service, opened, f"{head}Content-Type: {headers['Content-Type']}\r\n\r\n".encode())
+    with ThreadPoolExecutor(1) as threads:
+        heard = threads.submit(lambda: (connection.sendall(body), answer(connection))[1])
+        wait_for(lambda: list(stored.rglob("*.png")))
+        service.terminate()
+        assert b" 503 " in heard.result() and b'"unavailable"' in heard.result()
+    assert service.process.returncode == 0
+    assert [path for folder in (stored, temporary) for path in folder.rglob("*") if path.is_file()] == []
+    assert "Traceback" not in (tmp_path / "log").read_text()
