@@ -7,6 +7,9 @@ from torch.nn import functional as F
 WINDOW = 48
 """px: a weave keeps its phase for longer than that, strokes do not."""
 
+BLUR = 16
+"""px: wider than a stroke, narrower than a subject."""
+
 
 def gram(features: Tensor) -> Tensor:
     """Gram matrices (B, N, N) of features (B, N, H, W): `A = F @ F.T / (N * M)`, M = H * W (eq. 1, 4)."""
@@ -53,6 +56,24 @@ def lattice_loss(pictures: Tensor, period: int) -> Tensor:
     repeated = F.avg_pool2d(places, min(WINDOW // period, h, w))  # (B, C * period^2, windows down, across)
     repeated = repeated.reshape(len(p), p.shape[1], period**2, -1)
     return repeated.var(2, correction=0).mean()
+
+
+def brightness_loss(pictures: Tensor, photographs: Tensor) -> Tensor:
+    """1 - the correlation of the brightness of (B, 3, H, W) with the photographs', both blurred over `BLUR` px; a
+    scalar, 0 where light and dark lie where they did, about 1 where they lie anywhere.
+
+    Not in the report. It asks for no colours and no contrast, which are the style's: only for a subject that can be
+    made out at a glance, where the content layers keep outlines and leave what is between them empty.
+    """
+    painted, wanted = (_blurred_brightness(p) for p in (pictures, photographs))
+    return 1 - F.cosine_similarity(painted, wanted, eps=1e-3).mean()
+
+
+def _blurred_brightness(pictures: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, places), with a mean of 0."""
+    luma = (pictures.float() * pictures.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    blurred = F.avg_pool2d(luma, BLUR, BLUR // 4).flatten(1)
+    return blurred - blurred.mean(1, keepdim=True)
 
 
 def variance(features: Tensor) -> Tensor:

@@ -59,6 +59,9 @@ class TrainParams(BaseModel):
     lattice_weight: float = Field(
         0, ge=0, description="weight of what repeats with the network's own stride, the weave that enlarging leaves"
     )
+    brightness_weight: float = Field(
+        0, ge=0, description="weight of light and dark lying where they do in the photograph, so that a subject is seen"
+    )
     content_layers: tuple[Layer, ...] = Field(("relu2_2",), min_length=1, description="content layers")
     style_size: int = Field(STYLE_SIZE, ge=MIN_SIDE, le=2048, description="short side of the style image, px")
     normalise: bool = Field(

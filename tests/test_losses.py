@@ -1,6 +1,6 @@
 import torch
 
-from core.losses import content_loss, gram, lattice_loss, style_loss, tv_loss
+from core.losses import brightness_loss, content_loss, gram, lattice_loss, style_loss, tv_loss
 
 
 def test_gram_of_a_constant():
@@ -59,3 +59,13 @@ def test_a_lattice_is_what_repeats_with_the_period():
         assert lattice_loss(weave[None, None], period) == 25
         assert lattice_loss(slope[None, None], period) == 0
     assert lattice_loss((places % 7 > 3).expand(1, 1, 96, 96) * 10.0, 4) < 1  # repeats, but not with that period
+
+
+def test_brightness_is_compared_without_colour_contrast_and_texture():
+    slope = torch.arange(64.0).expand(2, 3, 64, 64)
+    texture = (torch.arange(64) % 4 // 2 * 100.0)[:, None]
+    red = slope * torch.tensor([2.0, 0.5, 0.5]).view(3, 1, 1) + 20
+    assert brightness_loss(red + texture, slope) < 1e-5
+    assert 1 - 1e-5 < brightness_loss(slope.transpose(2, 3), slope) < 1 + 1e-5
+    assert brightness_loss(-slope, slope) > 2 - 1e-5
+    assert brightness_loss(torch.full_like(slope, 9), slope) == 1  # which has no brightness of its own, and a gradient

@@ -39,6 +39,7 @@ TINY = {
     "style_weight": 5,
     "tv_weight": 0.1,
     "lattice_weight": 10,
+    "brightness_weight": 1,
     "lr_fall": 0.5,
     "clip": 1,
     "augment": True,
@@ -142,7 +143,9 @@ def test_its_card_says_how_it_was_made(photographs, style, vgg, tmp_path):
     assert card.params.steps == 6
     assert card.images == 3
     assert (card.loss_network, card.loss_network_sha256) == ("bundled", vgg.sha256)
-    assert set(card.first_losses) == set(card.last_losses) == {"content", "style", "tv", "lattice", "total"}
+    assert (
+        set(card.first_losses) == set(card.last_losses) == {"content", "style", "tv", "lattice", "brightness", "total"}
+    )
 
 
 def test_one_epoch_unless_told(photographs, style, vgg, tmp_path):
@@ -187,7 +190,8 @@ def test_losses_of_the_photograph_itself(photographs, style, vgg):
     picture = torch.rand(2, 3, 64, 64) * 255
     losses = Objective(TrainParams(**TINY), vgg, style)(picture, picture, 2.0)
     assert losses["content"] == 0
-    assert losses["total"] == losses["content"] + losses["style"] + losses["tv"] + losses["lattice"]
+    assert losses["brightness"].item() == pytest.approx(0, abs=1e-6)
+    assert losses["total"] == sum(losses[name] for name in losses if name != "total")
     black = StyleTargets({k: torch.full_like(g, 1e-9) for k, g in style.grams.items()}, "", 64)
     assert Objective(TrainParams(**TINY), vgg, black)(picture, picture, 2.0)["style"] > 1e6
 

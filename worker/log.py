@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.files import replacing
 
-LOSSES = ("content", "style", "tv", "lattice", "total")
+LOSSES = ("content", "style", "tv", "lattice", "brightness", "total")
 
 
 @dataclass(frozen=True)

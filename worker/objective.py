@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from core.losses import content_loss, lattice_loss, style_loss, tv_loss, variance
+from core.losses import brightness_loss, content_loss, lattice_loss, style_loss, tv_loss, variance
 from core.names import STRIDES
 from core.nets import PIXEL_SCALE
 from core.recipes import STYLE_LAYERS, TrainParams
@@ -44,6 +44,9 @@ class Objective:
             "lattice": p.lattice_weight * lattice_loss(paintings, self.period) / self._unit(photographs)
             if p.lattice_weight
             else none,
+            "brightness": p.brightness_weight * brightness_loss(paintings, photographs)
+            if p.brightness_weight
+            else none,
         }
         return losses | {"total": torch.stack(list(losses.values())).sum()}
 
@@ -63,4 +66,7 @@ def reproduction(photographs: Tensor, paintings: Tensor) -> dict[str, Tensor]:
     """
     wanted = photographs - photographs.mean((2, 3), keepdim=True) + 127.5
     error = content_loss(paintings, wanted) / PIXEL_SCALE**2
-    return dict.fromkeys(("style", "tv", "lattice"), torch.zeros_like(error)) | {"content": error, "total": error}
+    return dict.fromkeys(("style", "tv", "lattice", "brightness"), torch.zeros_like(error)) | {
+        "content": error,
+        "total": error,
+    }
