@@ -115,7 +115,7 @@ _REFUSED: dict[int | str, dict[str, Any]] = {
         413: "too many bytes, pixels or photographs",
         415: "not a kind of picture that is read here",
         422: "a parameter that is missing or out of bounds",
-        503: "the store or the storage is away; come back after `Retry-After` seconds",
+        503: "busy, being stopped, or the store or the storage is away; come back after `Retry-After` seconds",
         507: "the disk is full",
     }.items()
 }
@@ -125,6 +125,7 @@ _UNKNOWN: dict[int | str, dict[str, Any]] = {
 }
 _KEPT: dict[int | str, dict[str, Any]] = {
     **_UNKNOWN,
+    404: {"model": Problem, "description": "no such job, or its file is gone from the storage"},
     409: {"model": Problem, "description": "the job is there, and has no such file, or not yet: see its status"},
 }
 _FOLLOWED: dict[int | str, dict[str, Any]] = {
@@ -269,7 +270,7 @@ def view(job: Job) -> JobView:
 
 
 def _read(job: Job, name: str, here: Service) -> bytes:
-    if name not in job.files:
+    if name not in job.files or (name == "result" and not job.over):  # a worker may have died before it said so
         why = f": {job.error.message}" if job.error else "." if job.over else " yet."
         raise Conflict(f"The job is {job.status} and has no {name}{why}", status=job.status)
     return here.storage.get(job.files[name])

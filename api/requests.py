@@ -1,5 +1,6 @@
 """Each request: its id, its line in the log, and what is counted of it."""
 
+import asyncio
 import logging
 import re
 import secrets
@@ -9,9 +10,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.routing import Match, Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import LEFT, flat
+from api.errors import LEFT, answer, flat
 from api.gate import HEALTH
 from api.metrics import Metrics
+from core.errors import Stopping
 from core.logs import request_id
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -46,6 +48,10 @@ class Requests:
 
         try:
             await self.app(scope, receive, noted)
+        except asyncio.CancelledError:  # by the server, whose patience with what is under way has an end
+            if first:
+                raise
+            await answer(Stopping())(scope, receive, noted)
         except Exception:
             status = 500
             raise

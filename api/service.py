@@ -34,8 +34,8 @@ from core.stores import open_store
 
 log = logging.getLogger("impasto")
 
-TAKING_BACK = 5.0
-"""Seconds, at the end, for submissions under way to notice it: decoding ends at once, a put into a bucket may not."""
+TAKING_BACK = 2.0
+"""Seconds, at the end, for submissions under way to notice it, after those that the picture at work may take."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Service:
         self.gallery.close()
         self.intake.close()
         self.cage.close()
-        until = time.monotonic() + TAKING_BACK
+        until = time.monotonic() + self.settings.cage_seconds + TAKING_BACK
         while self.intake.taken and time.monotonic() < until:
             time.sleep(0.05)
         if self.keeper:
@@ -96,6 +96,9 @@ class Service:
         known = self.jobs.knows_key(idempotency_key, owner)
         job = submission.job(idempotency_key, known=known, room=lambda kind: self._check_queue(kind, owner))
         job = job.model_copy(update={"owner": owner, "request": request_id.get()})
+        if self.stopping.is_set():  # its client has been told so
+            submission.discard(job.id)
+            raise Stopping
         try:
             kept = self.jobs.submit(job)
         except Unavailable:  # perhaps after it was kept: what was sent stays, and the keeper erases orphans

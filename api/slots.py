@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from core.errors import Busy, Stopping
+from core.errors import Busy
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ class Slots:
     async def run(self, work: Callable[[], T], request: Request) -> T:
         """The result of `work()`, for a request whose body has been read. Raises Busy, with `retry_after` in seconds,
         when all places are taken; ClientDisconnect where the client has left before its turn came, and its place is
-        another's then; Stopping where the service ends before the work does."""
+        another's then."""
         with self._lock:
             if self._taken >= self.slots + self.queue:
                 seconds = ceil(self._taken * self._seconds / self.slots)
@@ -47,8 +47,6 @@ class Slots:
             if not done.done() and future.cancel():
                 raise ClientDisconnect
             return await done
-        except asyncio.CancelledError:  # by the server, whose patience with what is under way has an end, too
-            raise Stopping from None
         finally:
             leaving.cancel()
 

@@ -11,7 +11,7 @@ same facts for a program to read.
     ├── BadParameter           a value outside what is allowed
     ├── NotFound               no model, style or file of that name
     ├── Gone                   a job that has expired
-    ├── Conflict               a name that is taken, or a key that was used for something else
+    ├── Conflict               a name that is taken, a key used for something else, a file that a job has not yet
     ├── Unauthorized           a key is needed, or was not a good one
     ├── Forbidden              what this caller may not ask for
     ├── Busy                   more work waiting than is taken on
@@ -98,7 +98,7 @@ class Unavailable(ImpastoError):
 
 
 class Stopping(Unavailable):
-    """The service is told to end, and what was asked of it cannot be ended in time."""
+    """The service is told to end: what is not done by then is refused."""
 
     def __init__(self) -> None:
         super().__init__("The service is being stopped: send it again in a moment.", retry_after=10)

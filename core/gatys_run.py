@@ -10,7 +10,7 @@ from torch import Tensor
 from core.errors import BadParameter
 from core.files import replacing
 from core.images import Bytes
-from core.recipes import GatysParams
+from core.recipes import GatysParams, differences
 from core.spectrum import Spectrum
 
 HISTORY = 20  # steps that L-BFGS remembers
@@ -74,7 +74,7 @@ class Run:
         """Go on from `path`. Raises BadParameter where that holds no run, or one of another identity."""
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
-            other = [name for name, value in identity.items() if state["identity"].get(name) != value]
+            other = differences(state["identity"], identity, self.params)
         except Exception as error:  # torch.load has no error of its own for a damaged file
             raise BadParameter(f"{path} holds no state of a painting: remove it to start anew.") from error
         if other:

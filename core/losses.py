@@ -60,7 +60,8 @@ def lattice_loss(pictures: Tensor, period: int) -> Tensor:
 
 def brightness_loss(pictures: Tensor, photographs: Tensor) -> Tensor:
     """1 - the correlation of the brightness of (B, 3, H, W) with the photographs', both blurred over `BLUR` px; a
-    scalar, 0 where light and dark lie where they did, about 1 where they lie anywhere.
+    scalar: 0 where light and dark lie where they did, about 1 where the two have nothing in common, 2 where they are
+    reversed.
 
     Not in the report. It asks for no colours and no contrast, which are the style's: only for a subject that can be
     made out at a glance, where the content layers keep outlines and leave what is between them empty.
@@ -71,7 +72,8 @@ def brightness_loss(pictures: Tensor, photographs: Tensor) -> Tensor:
 
 def _blurred_brightness(pictures: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, places), with a mean of 0."""
-    luma = (pictures.float() * pictures.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+    p = pictures.float()
+    luma = (p * p.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)  # BT.601
     blurred = F.avg_pool2d(luma, BLUR, BLUR // 4).flatten(1)
     return blurred - blurred.mean(1, keepdim=True)
 

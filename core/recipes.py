@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from core.images import Format
 from core.names import MIN_SIDE, MODEL, Arch, Layer, Name, Upsample
@@ -19,6 +19,18 @@ MAX_PAINTED = 16_000_000
 
 STYLE_SIZE = 384
 """Short side of the style image, px. The report names none; at 256 the strokes come out finer than a brush's."""
+
+
+def differences(saved: dict[str, str], now: dict[str, str], params: BaseModel) -> list[str]:
+    """Names of what a run that was stopped was begun with, and what would go on with it has otherwise. Both have
+    `parameters` as JSON, those of `now` are `params`; fields that have come since it was saved have their defaults.
+    """
+    try:
+        same = type(params).model_validate_json(saved.get("parameters", "")) == params
+    except ValidationError:
+        same = False
+    kept = {"parameters": now["parameters"]} if same else {}
+    return [name for name, value in now.items() if (saved | kept).get(name) != value]
 
 
 class Stage(BaseModel):

@@ -24,4 +24,4 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
     submits = (case.method.upper(), case.path) == ("POST", "/jobs")
     if submits and case.meta and case.meta.generation.mode.is_positive and crc32(repr(case.body).encode()) % 3 == 0:
         case.body = {"kind": "gatys", "style": "wave", "image": _png()}
-        case._record_starting_state()  # or what a hook puts in is judged again, and bytes are no string to it
+        case._record_starting_state()  # private: or bytes from a hook count as against the schema

@@ -68,4 +68,7 @@ def test_brightness_is_compared_without_colour_contrast_and_texture():
     assert brightness_loss(red + texture, slope) < 1e-5
     assert 1 - 1e-5 < brightness_loss(slope.transpose(2, 3), slope) < 1 + 1e-5
     assert brightness_loss(-slope, slope) > 2 - 1e-5
-    assert brightness_loss(torch.full_like(slope, 9), slope) == 1  # which has no brightness of its own, and a gradient
+    assert brightness_loss(torch.full_like(slope, 9), slope) == 1
+    flat = torch.full_like(slope, 9).requires_grad_()
+    brightness_loss(flat, slope).backward()
+    assert flat.grad is not None and flat.grad.isfinite().all() and flat.grad.any()

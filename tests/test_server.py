@@ -303,8 +303,8 @@ def test_answers_that_nobody_reads_are_bounded_together(models, cache, tmp_path,
     assert service.answers("/livez") == {"live": True}
 
 
-def test_a_submission_that_a_stop_does_not_wait_for_is_taken_back(settings, tmp_path, opened, monkeypatch):
-    """Two hundred photographs of 6 MP, in the middle of whose decoding the service is told to stop."""
+def test_submissions_that_a_stop_does_not_wait_for_are_taken_back(settings, tmp_path, opened, monkeypatch):
+    """Two hundred photographs of 6 MP, in the middle of whose decoding, and of another's upload, it is told to stop."""
     temporary, stored = tmp_path / "tmp", tmp_path / "stored"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -317,12 +317,16 @@ def test_a_submission_that_a_stop_does_not_wait_for_is_taken_back(settings, tmp_
     fields = [("kind", "train"), ("name", "mine"), ("style_image", photograph), ("content_images", archive.getvalue())]
     body, headers = multipart(*fields)
     head = f"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
-    connection = connect(service, opened, f"{head}Content-Type: {headers['Content-Type']}\r\n\r\n".encode())
+    connection, uploading = (
+        connect(service, opened, f"{head}Content-Type: {headers['Content-Type']}\r\n\r\n".encode()) for _ in range(2)
+    )
+    uploading.sendall(body[:-1])
     with ThreadPoolExecutor(1) as threads:
         heard = threads.submit(lambda: (connection.sendall(body), answer(connection))[1])
         wait_for(lambda: list(stored.rglob("*.png")))
         service.terminate()
-        assert b" 503 " in heard.result() and b'"unavailable"' in heard.result()
+        for told in (heard.result(), answer(uploading)):
+            assert b" 503 " in told and b'"unavailable"' in told and b"Retry-After" in told.title()
     assert service.process.returncode == 0
     assert [path for folder in (stored, temporary) for path in folder.rglob("*") if path.is_file()] == []
     assert "Traceback" not in (tmp_path / "log").read_text()

@@ -22,12 +22,14 @@ class Step:
 
 
 def start_log(folder: Path, done: int) -> None:
-    """Start `losses.csv`, or drop the rows of steps that were not saved."""
+    """Start `losses.csv`, or drop the rows of steps that were not saved. Losses that there were none of then are 0."""
     path = folder / "losses.csv"
-    rows = path.read_text().splitlines()[1 : done + 1] if path.exists() else []
-    with replacing(path) as temporary:
-        header = ",".join(("step", "main", *LOSSES, "lr", "style_weight", "seconds"))
-        temporary.write_text("\n".join([header, *rows, ""]))
+    lines = path.read_text().splitlines()[: done + 1] if path.exists() else []
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        names = ("step", "main", *LOSSES, "lr", "style_weight", "seconds")
+        writer = csv.DictWriter(file, names, restval="0", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(csv.DictReader(lines))
 
 
 def log_step(folder: Path, step: Step, main: bool) -> None:

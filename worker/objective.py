@@ -9,6 +9,7 @@ from core.nets import PIXEL_SCALE
 from core.recipes import STYLE_LAYERS, TrainParams
 from core.styles import StyleTargets
 from core.vgg import VGG16
+from worker.log import LOSSES
 
 
 class Objective:
@@ -66,7 +67,4 @@ def reproduction(photographs: Tensor, paintings: Tensor) -> dict[str, Tensor]:
     """
     wanted = photographs - photographs.mean((2, 3), keepdim=True) + 127.5
     error = content_loss(paintings, wanted) / PIXEL_SCALE**2
-    return dict.fromkeys(("style", "tv", "lattice", "brightness"), torch.zeros_like(error)) | {
-        "content": error,
-        "total": error,
-    }
+    return dict.fromkeys(LOSSES, torch.zeros_like(error)) | {"content": error, "total": error}

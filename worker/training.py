@@ -19,7 +19,7 @@ from core.files import file_sha256, replacing
 from core.machine import device_name
 from core.memory import keep_memory
 from core.nets import Net, build
-from core.recipes import Stage, TrainParams
+from core.recipes import Stage, TrainParams, differences
 from core.styles import StyleTargets
 from core.vgg import VGG16
 from worker.datasets import Batches
@@ -172,7 +172,7 @@ def _begin(
     path = folder / "state.pt"
     if path.exists():
         state = torch.load(path, map_location=device, weights_only=True)
-        if other := [name for name, value in identity.items() if state["identity"].get(name) != value]:
+        if other := differences(state["identity"], identity, params):
             raise BadParameter(
                 f"{folder} holds a run with other {' and '.join(other)}, {state['done']} steps done. Give the same "
                 "again to go on with it, or another folder to start anew.",
