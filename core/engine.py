@@ -202,12 +202,16 @@ def pad(rgb: Bytes, stride: int) -> Bytes:
     return np.ascontiguousarray(rgb)
 
 
+_tracing = threading.Lock()
+"""What torch's tracing has come to is global: of two networks at once it makes neither."""
+
+
 def convert(net: Any, path: Path) -> None:
     """Write OpenVINO's form of a torch network to `path` (.xml, weights beside it): uint8 (1, H, W, 3) in and out."""
     import torch
 
     example = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
-    with warnings.catch_warnings():
+    with _tracing, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing: the module has no branch on its input
         model = _openvino().convert_model(_module(net), example_input=example, input=[1, -1, -1, 3])
     _openvino().save_model(model, path, compress_to_fp16=True)

@@ -13,6 +13,7 @@ from core.engine import Engine, cpu_precision, has_openvino
 from core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
 from core.grain import grained
 from core.images import decode
+from core.nets import build
 from core.settings import ROOT
 
 ARCHS = ["aonet", "vgg16"]
@@ -135,6 +136,18 @@ def test_two_threads_make_a_painter_once(cache, models, monkeypatch):
     with ThreadPoolExecutor(4) as pool:
         painters = set(pool.map(engine.painter, [models / "aonet/coco/plain.safetensors"] * 8))
     assert len(made) == len(painters) == 1
+
+
+def test_several_networks_are_converted_at_the_same_time(models, photo, tmp_path):
+    """As when a gallery is first looked at while the service gets its first model ready."""
+    card = read_card(models / "aonet/coco/plain.safetensors")
+    paths = [tmp_path / f"{number}.safetensors" for number in range(4)]
+    for path in paths:
+        save(path, build("aonet"), card)
+    engine = Engine(tmp_path / "cache", device="cpu")
+    with ThreadPoolExecutor(4) as threads:
+        for painting in threads.map(lambda path: engine.painter(path)(photo), paths):
+            assert painting.shape == photo.shape
 
 
 def test_it_keeps_the_last_used(cache, models):
