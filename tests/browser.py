@@ -68,8 +68,15 @@ class Visitor:
         expect(self.page.locator("#told")).to_contain_text("Painted in")
 
     def looks_right(self, name: str, page: Page | None = None) -> None:
-        """Nothing hangs over the edge, and axe finds nothing serious; what it looks like goes to a file."""
+        """At every width: a window on a desk can be narrow, a phone be turned."""
         page = page or self.page
+        for size in sorted(SIZES, key=lambda size: size == self.size):  # its own last, and that it keeps
+            width, height = SIZES[size]
+            page.set_viewport_size({"width": width, "height": height})
+            self._looks_right(page, name if size == self.size else f"{name}-at-the-width-of-a-{size}")
+
+    def _looks_right(self, page: Page, name: str) -> None:
+        """Nothing hangs over the edge, and axe finds nothing serious; what it looks like goes to a file."""
         page.screenshot(path=self.shots / f"{self.size}-{name}.png", full_page=True)
         over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert over == 0, f"{name} is {over} px too wide"

@@ -109,7 +109,7 @@ def crowd(settings: Settings, photo: np.ndarray, tmp_path: Path) -> Iterator[Cro
 
 @pytest.mark.slow
 def test_1_sqlite_and_killed_workers(crowd, full, patience):
-    jobs, workers, kills = (65, 4, 40) if full else (8, 2, 3)
+    jobs, workers, kills = (65, 4, 40) if full else (4, 2, 2)
     crowd.submit(jobs)
     begun = time.monotonic()
     crowd.workers = [supervisor(crowd.settings, crowd.folder / "log", **patience) for _ in range(workers)]
@@ -135,7 +135,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 @pytest.mark.slow
 def test_2_redis_and_killed_workers_and_a_killed_redis(settings, photo, tmp_path, own_redis, full, patience):
-    jobs, workers, kills, falls = (65, 4, 40, 3) if full else (6, 2, 2, 1)
+    jobs, workers, kills, falls = (65, 4, 40, 3) if full else (4, 2, 2, 1)
     crowd = Crowd(settings.model_copy(update={"store": own_redis.url}), photo, tmp_path)
     crowd.submit(jobs)
     begun = time.monotonic()
@@ -161,7 +161,7 @@ def test_2_redis_and_killed_workers_and_a_killed_redis(settings, photo, tmp_path
 @pytest.mark.slow
 def test_3_celery_whose_broker_forgets_and_repeats(settings, photo, tmp_path, redis_server, own_redis, full, patience):
     """Store and broker on two servers; the broker hands tasks out again while they are worked on."""
-    jobs, workers, kills = (12, 2, 4) if full else (4, 1, 1)
+    jobs, workers, kills = (12, 2, 4) if full else (3, 1, 1)
     redis_server.flush()
     changes = {"store": own_redis.url, "broker": redis_server.url}
     crowd = Crowd(settings.model_copy(update=changes), photo, tmp_path)
@@ -350,7 +350,7 @@ def test_a_killed_service_goes_on_with_its_jobs(settings, photo, tmp_path):
     settings = with_our_styles(settings.model_copy(update={"save_every": 0.5}))
     service = Service(settings, tmp_path / "log")
     crowd = Crowd(settings, photo, tmp_path)
-    crowd.submit(1, num_iterations=300)
+    crowd.submit(1, num_iterations=150)
     (id,) = crowd.sent
     child = wait_for(service.children)[0]
     wait_for(lambda: "state" in crowd.jobs.get(id).files)
@@ -364,7 +364,7 @@ def test_a_killed_service_goes_on_with_its_jobs(settings, photo, tmp_path):
     done = until(crowd.jobs, id, "succeeded", "failed", seconds=240)
     assert (done.status, done.attempt, done.lost) == ("succeeded", 3, 1)  # the supervisor could still give it back
     rows = crowd.storage.get(done.files["losses"]).decode().splitlines()[1:]
-    assert [int(row.split(",")[0]) for row in rows] == list(range(1, 301))  # from its checkpoint, not from zero
+    assert [int(row.split(",")[0]) for row in rows] == list(range(1, 151))  # from its checkpoint, not from zero
     service.terminate()
     crowd.close()
 
