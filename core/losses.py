@@ -29,6 +29,24 @@ def style_loss(features: Tensor, target_gram: Tensor) -> Tensor:
     return F.mse_loss(gram(features), target_gram.float().expand(features.shape[0], -1, -1))
 
 
+def middle(features: Tensor, margin: int) -> Tensor:
+    """Features (B, N, H, W) without `margin` of them at each border: (B, N, H - 2 * margin, W - 2 * margin)."""
+    h, w = features.shape[2:]
+    return features[..., margin : h - margin, margin : w - margin]
+
+
+def tiles(features: Tensor, across: int) -> Tensor:
+    """Features (B, N, H, W) in `across` parts down and as many across: (B * across^2, N, H // across, W // across).
+
+    Not in the report. A Gram matrix does not say where: a few dark spots with all of a style's texture in them satisfy
+    it, and the rest stays empty. That of each part does say.
+    """
+    b, n, h, w = features.shape
+    h, w = h // across, w // across
+    parts = features[..., : h * across, : w * across].reshape(b, n, across, h, across, w)
+    return parts.permute(0, 2, 4, 1, 3, 5).reshape(-1, n, h, w)
+
+
 def tv_loss(pictures: Tensor) -> Tensor:
     """Total variation of (B, C, H, W): the mean squared difference of neighbours, down plus across; a scalar.
 

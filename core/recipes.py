@@ -71,6 +71,19 @@ class TrainParams(BaseModel):
     lattice_weight: float = Field(
         0, ge=0, description="weight of what repeats with the network's own stride, the weave that enlarging leaves"
     )
+    style_tiles: int = Field(
+        1, ge=1, le=4, description="parts, across and down, that must each have the style: texture everywhere"
+    )
+    style_margin: int = Field(
+        0,
+        ge=0,
+        le=128,
+        description="px at each border that the style is not judged by; a network knows where they are, "
+        "and may put its texture there, where it costs the subject least",
+    )
+    excess_weight: float = Field(
+        0, ge=0, description="weight of values beyond 0..255: where they have gone far, they do not come back by clamp"
+    )
     brightness_weight: float = Field(
         0, ge=0, description="weight of light and dark lying where they do in the photograph, so that a subject is seen"
     )
@@ -109,6 +122,12 @@ class TrainParams(BaseModel):
             raise ValueError("content_weight and style_weight are both 0: there is nothing to learn")
         if self.style_from and not self.style_weight:
             raise ValueError("style_from is where the style weight starts from: style_weight must not be 0 then")
+        return self
+
+    @model_validator(mode="after")
+    def _some_middle(self) -> Self:
+        if self.size - 2 * self.style_margin < 32 * self.style_tiles:
+            raise ValueError("style_margin and style_tiles leave parts of less than 32 px of a training picture")
         return self
 
     @model_validator(mode="after")

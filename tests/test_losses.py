@@ -1,6 +1,6 @@
 import torch
 
-from core.losses import brightness_loss, content_loss, gram, lattice_loss, style_loss, tv_loss
+from core.losses import brightness_loss, content_loss, gram, lattice_loss, middle, style_loss, tiles, tv_loss
 
 
 def test_gram_of_a_constant():
@@ -43,6 +43,22 @@ def test_content_loss_is_a_mean_of_squares():
 def test_style_loss_is_a_mean_of_squares():
     features = torch.full((1, 2, 3, 4), 5.0)
     assert style_loss(features, torch.full((2, 2), 10.5)) == 4
+
+
+def test_tiles_are_parts_whose_grams_have_the_wholes_mean():
+    features = torch.rand(2, 3, 9, 13)
+    parts = tiles(features, 2)
+    assert parts.shape == (8, 3, 4, 6)
+    assert torch.equal(parts[6], features[1, :, 4:8, :6])  # of the second picture, below on the left
+    whole = gram(features[..., :8, :12])
+    torch.testing.assert_close(gram(parts).reshape(2, 4, 3, 3).mean(1), whole)
+    assert torch.equal(tiles(features, 1), features)
+
+
+def test_the_middle_has_no_border():
+    features = torch.rand(1, 2, 6, 8)
+    assert torch.equal(middle(features, 2), features[:, :, 2:4, 2:6])
+    assert torch.equal(middle(features, 0), features)
 
 
 def test_total_variation_of_a_checkerboard_and_of_a_plain():

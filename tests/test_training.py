@@ -40,6 +40,8 @@ TINY = {
     "tv_weight": 0.1,
     "lattice_weight": 10,
     "brightness_weight": 1,
+    "style_tiles": 2,
+    "excess_weight": 1,
     "lr_fall": 0.5,
     "clip": 1,
     "augment": True,
@@ -161,6 +163,20 @@ def test_a_run_of_other_parameters_is_left_alone(photographs, style, vgg, tmp_pa
     with pytest.raises(BadParameter, match="other photographs"):
         train(TrainParams(**TINY), photographs[:2], style, vgg, tmp_path)
     assert (tmp_path / "losses.csv").read_bytes() == before
+
+
+def test_style_is_not_judged_at_the_border_and_values_beyond_what_is_seen_count(style, vgg):
+    picture = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(0)) * 255
+    framed = picture.clone()
+    framed[..., :8] = 300  # further from what is judged than relu4_3 sees
+    judge = Objective(TrainParams(**TINY | {"size": 192, "style_margin": 56, "excess_weight": 2}), vgg, style)
+    plain, other = judge(picture, picture, 2.0), judge(picture, framed, 2.0)
+    assert other["style"].item() == pytest.approx(plain["style"].item(), rel=1e-4)
+    assert other["content"] > plain["content"]
+    assert plain["excess"] == 0
+    assert other["excess"].item() == pytest.approx(2 * 45**2 / 24 / picture.var((2, 3), correction=0).mean().item())
+    with pytest.raises(ValidationError, match="less than 32 px"):
+        TrainParams(**TINY | {"style_margin": 16})
 
 
 def test_a_run_goes_on_with_a_version_that_has_another_parameter_and_loss(photographs, style, vgg, tmp_path):

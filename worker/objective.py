@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from core.losses import brightness_loss, content_loss, lattice_loss, style_loss, tv_loss, variance
+from core.losses import brightness_loss, content_loss, lattice_loss, middle, style_loss, tiles, tv_loss, variance
 from core.names import STRIDES
 from core.nets import PIXEL_SCALE
 from core.recipes import STYLE_LAYERS, TrainParams
@@ -27,6 +27,7 @@ class Objective:
     def __call__(self, photographs: Tensor, paintings: Tensor, style_weight: float) -> dict[str, Tensor]:
         """Weighted losses, scalars, and their total."""
         p = self.params
+        beyond = paintings - paintings.clamp(0, 255)
         if p.clamp:
             paintings = _seen(paintings)
         with torch.no_grad():
@@ -37,7 +38,9 @@ class Objective:
             content = content + content_loss(features[layer], wanted[layer]) / self._unit(wanted[layer])
         style = none
         for layer, target in self.targets.items():
-            style = style + style_loss(features[layer], target) / (target.square().mean() if p.normalise else 1)
+            scale = photographs.shape[-1] // features[layer].shape[-1]
+            parts = tiles(middle(features[layer], p.style_margin // scale), p.style_tiles)
+            style = style + style_loss(parts, target) / (target.square().mean() if p.normalise else 1)
         losses = {
             "content": p.content_weight * content,
             "style": style_weight * style,
@@ -45,6 +48,7 @@ class Objective:
             "lattice": p.lattice_weight * lattice_loss(paintings, self.period) / self._unit(photographs)
             if p.lattice_weight
             else none,
+            "excess": p.excess_weight * beyond.square().mean() / self._unit(photographs) if p.excess_weight else none,
             "brightness": p.brightness_weight * brightness_loss(paintings, photographs)
             if p.brightness_weight
             else none,
