@@ -56,16 +56,20 @@ OURS_WARM: dict[str, Any] = {
     "tv_weight": 0.5,
     "lattice_weight": 200,
     "brightness_weight": 4,
+    "style_tiles": 2,
+    "style_margin": 24,
+    "excess_weight": 5,
     "grain": 10,
     "clamp": True,
 }
 """What changes for a network that starts from one of another style: it can paint already, and learns another hand.
 Without a grain even areas stay empty, or fill with a weave of four pixels, the network's own stride; that the grain
 alone does not take away, more total variation only makes fainter, and the lattice term removes. Without the clamp
-values fall to -200, and neon specks and blobs are what is left of them between 0 and 255. Without the brightness
-VGG16Net's paintings are ornaments with no subject, and AONet's are pale."""
+values fall to -200, and neon specks and blobs are what is left of them between 0 and 255; without the excess some stay.
+Without the brightness VGG16Net's paintings are ornaments with no subject, and AONet's are pale; without tiles all of
+the texture is in a few dark spots, and without the margin VGG16Net's is along the borders."""
 
-OURS_STYLE_WEIGHT: dict[str, float] = {"rain_princess": 4, "the_scream": 5, "the_shipwreck": 5, "udnie": 6}
+OURS_STYLE_WEIGHT: dict[str, float] = {"rain_princess": 4, "the_scream": 5, "the_shipwreck": 4, "udnie": 6}
 """Where a style needs another weight than its network's: at 10 these are blotches of pure colour, with little left of
 the subject."""
 
@@ -84,9 +88,11 @@ PARENTS: dict[str, str | None] = {
 }
 """The style that each starts from on the first dataset, in the order of training."""
 
+_EARLY: dict[str, Any] = {"brightness_weight": 0, "style_tiles": 1, "style_margin": 0, "excess_weight": 0}
+
 AS_SHIPPED: dict[tuple[str, str, str], dict[str, Any]] = {
-    ("aonet", "coco", "the_scream"): {"steps": 1500, "clamp": False, "lattice_weight": 0, "brightness_weight": 0},
-    ("aonet", "coco", "udnie"): {"steps": 1200, "brightness_weight": 0},
+    ("aonet", "coco", "the_scream"): _EARLY | {"steps": 1500, "clamp": False, "lattice_weight": 0},
+    ("aonet", "coco", "udnie"): _EARLY | {"steps": 1200},
 }
 """What models in the clone were trained with, where the recipe has moved on since."""
 

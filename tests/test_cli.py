@@ -248,7 +248,7 @@ def datasets(photo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-SMALL = ("--size", 64, "--batch", 1, "--steps", 1)
+SMALL = ("--size", 64, "--batch", 1, "--steps", 1, "--style-margin", 0)
 
 
 def test_train_table_1_passes_over_what_is_there(impasto, datasets, tmp_path):
