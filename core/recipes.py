@@ -114,6 +114,12 @@ class TrainParams(BaseModel):
         "in levels of 0..255: strokes where there is no texture to make them of",
     )
     augment: bool = Field(False, description="random crops and flips instead of centre crops, for small sets")
+    tones: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="how much the photographs' contrast and brightness vary: deep shadows, blown-out lights",
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="of the weights, the order of the photographs and the crops")
 
     @model_validator(mode="after")

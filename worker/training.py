@@ -63,7 +63,7 @@ def train(
     params = params.model_copy(update={"steps": params.steps or max(1, len(photographs) // params.batch)})
     stages = (*params.warmup, Stage(steps=params.steps, size=params.size, batch=params.batch, lr=params.lr))
     total = sum(stage.steps for stage in stages)
-    batches = Batches(photographs, params.size, params.seed, params.augment)
+    batches = Batches(photographs, params.size, params.seed, params.augment, params.tones)
     vgg = vgg.to(device).to(memory_format=torch.channels_last)
     objective = Objective(params, vgg, style)
     identity = _identity(params, photographs, style, vgg, warm)
