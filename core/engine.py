@@ -203,7 +203,7 @@ def pad(rgb: Bytes, stride: int) -> Bytes:
 
 
 _tracing = threading.Lock()
-"""What torch's tracing has come to is global: of two networks at once it makes neither."""
+"""Torch keeps the state of a trace globally: of two networks traced at the same time both fail."""
 
 
 def convert(net: Any, path: Path) -> None:

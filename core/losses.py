@@ -29,8 +29,11 @@ def style_loss(features: Tensor, target_gram: Tensor) -> Tensor:
     return F.mse_loss(gram(features), target_gram.float().expand(features.shape[0], -1, -1))
 
 
-def middle(features: Tensor, margin: int) -> Tensor:
-    """Features (B, N, H, W) without `margin` of them at each border: (B, N, H - 2 * margin, W - 2 * margin)."""
+def without_border(features: Tensor, margin: int) -> Tensor:
+    """Features (B, N, H, W) without `margin` of them at each border: (B, N, H - 2 * margin, W - 2 * margin).
+
+    Not in the report.
+    """
     h, w = features.shape[2:]
     return features[..., margin : h - margin, margin : w - margin]
 
@@ -74,6 +77,12 @@ def lattice_loss(pictures: Tensor, period: int) -> Tensor:
     repeated = F.avg_pool2d(places, min(WINDOW // period, h, w))  # (B, C * period^2, windows down, across)
     repeated = repeated.reshape(len(p), p.shape[1], period**2, -1)
     return repeated.var(2, correction=0).mean()
+
+
+def excess_loss(pictures: Tensor) -> Tensor:
+    """Mean square of what pictures (B, C, H, W) have beyond 0..255; a scalar. Not in the report."""
+    p = pictures.float()
+    return (p - p.clamp(0, 255)).square().mean()
 
 
 def brightness_loss(pictures: Tensor, photographs: Tensor) -> Tensor:

@@ -78,11 +78,12 @@ class TrainParams(BaseModel):
         0,
         ge=0,
         le=128,
-        description="px at each border that the style is not judged by; a network knows where they are, "
-        "and may put its texture there, where it costs the subject least",
+        multiple_of=8,
+        description="places nearer than these px to a border are left out of the Gram matrices: a network knows where "
+        "it is, and may put its texture there, where it costs the subject least",
     )
     excess_weight: float = Field(
-        0, ge=0, description="weight of values beyond 0..255: where they have gone far, they do not come back by clamp"
+        0, ge=0, description="weight of values beyond 0..255, which clamp alone does not bring back from far out"
     )
     brightness_weight: float = Field(
         0, ge=0, description="weight of light and dark lying where they do in the photograph, so that a subject is seen"
@@ -132,8 +133,12 @@ class TrainParams(BaseModel):
 
     @model_validator(mode="after")
     def _some_middle(self) -> Self:
-        if self.size - 2 * self.style_margin < 32 * self.style_tiles:
-            raise ValueError("style_margin and style_tiles leave parts of less than 32 px of a training picture")
+        side = min([self.size, *(stage.size for stage in self.warmup if stage.style_weight)])
+        if (left := side - 2 * self.style_margin) < 32 * self.style_tiles:
+            raise ValueError(
+                f"pictures of {side} px less a style_margin of {self.style_margin} at both borders are {left} px for "
+                f"{self.style_tiles} style_tiles, which need 32 each: take a larger size, or a smaller margin or number"
+            )
         return self
 
     @model_validator(mode="after")

@@ -68,7 +68,7 @@ class Visitor:
         expect(self.page.locator("#told")).to_contain_text("Painted in")
 
     def looks_right(self, name: str, page: Page | None = None) -> None:
-        """At every width: a window on a desk can be narrow, a phone be turned."""
+        """At every width: a window on a desk can be narrow."""
         page = page or self.page
         for size in sorted(SIZES, key=lambda size: size == self.size):  # its own last, and that it keeps
             width, height = SIZES[size]

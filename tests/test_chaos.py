@@ -110,7 +110,7 @@ def crowd(settings: Settings, photo: np.ndarray, tmp_path: Path) -> Iterator[Cro
 @pytest.mark.slow
 def test_1_sqlite_and_killed_workers(crowd, full, patience):
     jobs, workers, kills = (65, 4, 40) if full else (4, 2, 2)
-    crowd.submit(jobs)
+    crowd.submit(jobs, num_iterations=3 if full else 40)
     begun = time.monotonic()
     crowd.workers = [supervisor(crowd.settings, crowd.folder / "log", **patience) for _ in range(workers)]
     done = crowd.kill_some(kills, 4 if full else 6)
@@ -122,7 +122,7 @@ def test_1_sqlite_and_killed_workers(crowd, full, patience):
         f"SQLite, {jobs} jobs, {workers} workers, {done} kill -9 ({lost} hit a job): all succeeded, each once, "
         f"{time.monotonic() - begun:.0f} s",
     )
-    assert done == kills or not full
+    assert done >= (kills if full else 1)
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
 def test_2_redis_and_killed_workers_and_a_killed_redis(settings, photo, tmp_path, own_redis, full, patience):
     jobs, workers, kills, falls = (65, 4, 40, 3) if full else (4, 2, 2, 1)
     crowd = Crowd(settings.model_copy(update={"store": own_redis.url}), photo, tmp_path)
-    crowd.submit(jobs)
+    crowd.submit(jobs, num_iterations=3 if full else 40)
     begun = time.monotonic()
     crowd.workers = [supervisor(crowd.settings, crowd.folder / "log", **patience) for _ in range(workers)]
     done = 0
@@ -155,7 +155,7 @@ def test_2_redis_and_killed_workers_and_a_killed_redis(settings, photo, tmp_path
         f"Redis, {jobs} jobs, {workers} workers, {done} kill -9 of workers, {falls} of Redis: all succeeded, "
         f"each once, {time.monotonic() - begun:.0f} s",
     )
-    assert done == kills or not full
+    assert done >= (kills if full else 1)
 
 
 @pytest.mark.slow
@@ -180,6 +180,7 @@ def test_3_celery_whose_broker_forgets_and_repeats(settings, photo, tmp_path, re
         f"Celery, visibility timeout 2 s, {jobs} jobs, {done} kill -9 of whole workers, a FLUSHALL of the broker: "
         f"all succeeded, each once, {time.monotonic() - begun:.0f} s",
     )
+    assert done >= 1
 
 
 @pytest.mark.slow

@@ -125,9 +125,9 @@ def test_thirty_two_clients(service, photo, full):
         f"before one, RSS {before:.0f} -> {after:.0f} MB",
     )
     assert set(statuses) == {200, 503}
-    if full:  # by the client's clock, which a machine with other work stops at times
-        # Whoever is let in has 17 before it, however long they take.
-        assert QUEUE / 2 < max(passed) < SLOTS + QUEUE + PASSING
+    # Whoever is let in has 17 before it, however long they take, by the client's clock: other work may stop that.
+    assert QUEUE / 2 < max(passed) < (SLOTS + QUEUE + PASSING) * (1 if full else 3)
+    if full:
         assert percentile(waits, 0.99) < 1.3 * bound
         assert abs(after / before - 1) < 0.05
 

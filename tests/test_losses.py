@@ -1,6 +1,16 @@
 import torch
 
-from core.losses import brightness_loss, content_loss, gram, lattice_loss, middle, style_loss, tiles, tv_loss
+from core.losses import (
+    brightness_loss,
+    content_loss,
+    excess_loss,
+    gram,
+    lattice_loss,
+    style_loss,
+    tiles,
+    tv_loss,
+    without_border,
+)
 
 
 def test_gram_of_a_constant():
@@ -55,10 +65,10 @@ def test_tiles_are_parts_whose_grams_have_the_wholes_mean():
     assert torch.equal(tiles(features, 1), features)
 
 
-def test_the_middle_has_no_border():
+def test_borders_are_left_out():
     features = torch.rand(1, 2, 6, 8)
-    assert torch.equal(middle(features, 2), features[:, :, 2:4, 2:6])
-    assert torch.equal(middle(features, 0), features)
+    assert torch.equal(without_border(features, 2), features[:, :, 2:4, 2:6])
+    assert torch.equal(without_border(features, 0), features)
 
 
 def test_total_variation_of_a_checkerboard_and_of_a_plain():
@@ -88,3 +98,7 @@ def test_brightness_is_compared_without_colour_contrast_and_texture():
     flat = torch.full_like(slope, 9).requires_grad_()
     brightness_loss(flat, slope).backward()
     assert flat.grad is not None and flat.grad.isfinite().all() and flat.grad.any()
+
+
+def test_excess_is_what_cannot_be_seen():
+    assert excess_loss(torch.tensor([-3.0, 0, 255, 259]).view(1, 1, 2, 2)) == (9 + 16) / 4

@@ -45,6 +45,7 @@ TINY = {
     "lr_fall": 0.5,
     "clip": 1,
     "augment": True,
+    "tones": 0.3,
     "grain": 8,
     "clamp": True,
 }
@@ -169,14 +170,25 @@ def test_style_is_not_judged_at_the_border_and_values_beyond_what_is_seen_count(
     picture = torch.rand(1, 3, 192, 192, generator=torch.Generator().manual_seed(0)) * 255
     framed = picture.clone()
     framed[..., :8] = 300  # further from what is judged than relu4_3 sees
-    judge = Objective(TrainParams(**TINY | {"size": 192, "style_margin": 56, "excess_weight": 2}), vgg, style)
+    judge = Objective(
+        TrainParams(**TINY | {"size": 192, "style_margin": 56, "excess_weight": 2, "warmup": ()}), vgg, style
+    )
     plain, other = judge(picture, picture, 2.0), judge(picture, framed, 2.0)
     assert other["style"].item() == pytest.approx(plain["style"].item(), rel=1e-4)
     assert other["content"] > plain["content"]
     assert plain["excess"] == 0
     assert other["excess"].item() == pytest.approx(2 * 45**2 / 24 / picture.var((2, 3), correction=0).mean().item())
-    with pytest.raises(ValidationError, match="less than 32 px"):
-        TrainParams(**TINY | {"style_margin": 16})
+    short = Stage(steps=1, size=64, batch=1, lr=1e-3, style_weight=1)
+    for changes in ({"style_margin": 8}, {"size": 192, "style_margin": 24, "warmup": (short,)}):
+        with pytest.raises(ValidationError, match="take a larger size"):
+            TrainParams(**TINY | changes)
+
+
+def test_tones_reach_the_pictures(photographs, style, vgg, tmp_path):
+    for tones in (0, 0.5):
+        params = TrainParams(**TINY | {"warmup": (), "steps": 1, "tones": tones})
+        train(params, photographs, style, vgg, tmp_path / str(tones))
+    assert read_log(tmp_path / "0")[0]["content"] != read_log(tmp_path / "0.5")[0]["content"]
 
 
 def test_a_run_goes_on_with_a_version_that_has_another_parameter_and_loss(photographs, style, vgg, tmp_path):
@@ -229,7 +241,9 @@ def test_losses_of_the_photograph_itself(photographs, style, vgg):
 def test_a_clamped_painting_is_judged_as_it_is_seen_and_still_learns_from_beyond(style, vgg):
     photograph = torch.rand(1, 3, 64, 64) * 255
     beyond = (photograph * 2 - 128).requires_grad_()
-    objectives = [Objective(TrainParams(**TINY | {"clamp": clamp}), vgg, style) for clamp in (True, False)]
+    objectives = [
+        Objective(TrainParams(**TINY | {"clamp": clamp, "excess_weight": 0}), vgg, style) for clamp in (True, False)
+    ]
     clamped, free = (objective(photograph, beyond, 2.0)["total"] for objective in objectives)
     seen = objectives[1](photograph, beyond.detach().clamp(0, 255), 2.0)["total"]
     assert clamped.item() == pytest.approx(seen.item(), rel=1e-4) != free.item()

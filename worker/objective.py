@@ -1,9 +1,21 @@
 """What a network is trained to make small."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from core.losses import brightness_loss, content_loss, lattice_loss, middle, style_loss, tiles, tv_loss, variance
+from core.losses import (
+    brightness_loss,
+    content_loss,
+    excess_loss,
+    lattice_loss,
+    style_loss,
+    tiles,
+    tv_loss,
+    variance,
+    without_border,
+)
 from core.names import STRIDES
 from core.nets import PIXEL_SCALE
 from core.recipes import STYLE_LAYERS, TrainParams
@@ -15,8 +27,8 @@ from worker.log import LOSSES
 class Objective:
     """The training loss of a batch of paintings against their photographs (eq. 6, all style layers).
 
-    With `normalise` (ours) each style term is divided by its target Gram's mean square, and content, total variation
-    and lattice by the variance of what they compare with: all begin near 1, and a weight means the same at every layer.
+    With `normalise` (ours) each style term is divided by its target Gram's mean square, and content, total variation,
+    lattice and excess by the variance of what they compare with: a weight means the same at every layer.
     """
 
     def __init__(self, params: TrainParams, vgg: VGG16, style: StyleTargets) -> None:
@@ -27,32 +39,27 @@ class Objective:
     def __call__(self, photographs: Tensor, paintings: Tensor, style_weight: float) -> dict[str, Tensor]:
         """Weighted losses, scalars, and their total."""
         p = self.params
-        beyond = paintings - paintings.clamp(0, 255)
-        if p.clamp:
-            paintings = _seen(paintings)
+        seen = _seen(paintings) if p.clamp else paintings
         with torch.no_grad():
             wanted = self.vgg(photographs, p.content_layers)
-        features = self.vgg(paintings, {*p.content_layers, *STYLE_LAYERS})
+        features = self.vgg(seen, {*p.content_layers, *STYLE_LAYERS})
         content = none = photographs.new_zeros(())
         for layer in p.content_layers:
             content = content + content_loss(features[layer], wanted[layer]) / self._unit(wanted[layer])
         style = none
         for layer, target in self.targets.items():
             scale = photographs.shape[-1] // features[layer].shape[-1]
-            parts = tiles(middle(features[layer], p.style_margin // scale), p.style_tiles)
+            parts = tiles(without_border(features[layer], p.style_margin // scale), p.style_tiles)
             style = style + style_loss(parts, target) / (target.square().mean() if p.normalise else 1)
-        losses = {
-            "content": p.content_weight * content,
-            "style": style_weight * style,
-            "tv": p.tv_weight * tv_loss(paintings) / self._unit(photographs) if p.tv_weight else none,
-            "lattice": p.lattice_weight * lattice_loss(paintings, self.period) / self._unit(photographs)
-            if p.lattice_weight
-            else none,
-            "excess": p.excess_weight * beyond.square().mean() / self._unit(photographs) if p.excess_weight else none,
-            "brightness": p.brightness_weight * brightness_loss(paintings, photographs)
-            if p.brightness_weight
-            else none,
+        unit = self._unit(photographs)
+        more: dict[str, tuple[float, Callable[[], Tensor]]] = {
+            "tv": (p.tv_weight, lambda: tv_loss(seen) / unit),
+            "lattice": (p.lattice_weight, lambda: lattice_loss(seen, self.period) / unit),
+            "excess": (p.excess_weight, lambda: excess_loss(paintings) / unit),
+            "brightness": (p.brightness_weight, lambda: brightness_loss(seen, photographs)),
         }
+        losses = {"content": p.content_weight * content, "style": style_weight * style}
+        losses |= {name: weight * loss() if weight else none for name, (weight, loss) in more.items()}
         return losses | {"total": torch.stack(list(losses.values())).sum()}
 
     def _unit(self, target: Tensor) -> Tensor | float:
