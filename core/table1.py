@@ -56,9 +56,9 @@ OURS_WARM: dict[str, Any] = {
     "tv_weight": 0.5,
     "lattice_weight": 200,
     "brightness_weight": 4,
-    "style_tiles": 2,
     "style_margin": 24,
     "excess_weight": 5,
+    "tones": 0.3,
     "grain": 10,
     "clamp": True,
 }
@@ -66,12 +66,18 @@ OURS_WARM: dict[str, Any] = {
 Without a grain even areas stay empty, or fill with a weave of four pixels, the network's own stride; that the grain
 alone does not take away, more total variation only makes fainter, and the lattice term removes. Without the clamp
 values fall to -200, and neon specks and blobs are what is left of them between 0 and 255; without the excess some stay.
-Without the brightness VGG16Net's paintings are ornaments with no subject, and AONet's are pale; without tiles all of
-the texture is in a few dark spots, and without the margin VGG16Net's is along the borders."""
+Without the brightness VGG16Net's paintings are ornaments with no subject, and AONet's are pale; without the margin
+VGG16Net's texture is along the borders, and without the tones deep shadows, rare in crops, come out as blotches."""
 
-OURS_STYLE_WEIGHT: dict[str, float] = {"rain_princess": 4, "the_scream": 5, "the_shipwreck": 4, "udnie": 6}
-"""Where a style needs another weight than its network's: at 10 these are blotches of pure colour, with little left of
-the subject."""
+OURS_BY_STYLE: dict[str, dict[str, Any]] = {
+    "rain_princess": {"style_weight": 4, "style_tiles": 2},
+    "the_scream": {"style_weight": 5, "style_tiles": 2},
+    "the_shipwreck": {"style_weight": 4, "style_tiles": 2},
+    "udnie": {"style_weight": 6},
+}
+"""Where a style needs other numbers than its network. At a weight of 10 these are blotches of pure colour, with little
+left of the subject. Strokes that are everywhere in a style want tiles, or all of them are in a few dark spots; a style
+with large even areas, as wave, is strewn with dots by them."""
 
 OURS_AGAIN: dict[str, Any] = {"steps": 500}
 """What changes further for one that starts from the same style, trained on another dataset."""
@@ -88,7 +94,13 @@ PARENTS: dict[str, str | None] = {
 }
 """The style that each starts from on the first dataset, in the order of training."""
 
-_EARLY: dict[str, Any] = {"brightness_weight": 0, "style_tiles": 1, "style_margin": 0, "excess_weight": 0}
+_EARLY: dict[str, Any] = {
+    "brightness_weight": 0,
+    "style_tiles": 1,
+    "style_margin": 0,
+    "excess_weight": 0,
+    "tones": 0,
+}
 
 AS_SHIPPED: dict[tuple[str, str, str], dict[str, Any]] = {
     ("aonet", "coco", "the_scream"): _EARLY | {"steps": 1500, "clamp": False, "lattice_weight": 0},
@@ -107,7 +119,7 @@ def recipe(arch: str, dataset: str, style: str, kind: Kind = "report", **changes
         row = row | {"size": 224}
     if kind == "ours":
         row = row | OURS | OURS_BY_ARCH.get(arch, {})
-        row["style_weight"] = OURS_STYLE_WEIGHT.get(style, row["style_weight"])
+        row = row | OURS_BY_STYLE.get(style, {})
         if start := changes.get("warm_start"):
             row = row | OURS_WARM | (OURS_AGAIN if start.endswith(f"/{style}") else {})
     return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))
