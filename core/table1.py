@@ -66,8 +66,8 @@ OURS_WARM: dict[str, Any] = {
 Without a grain even areas stay empty, or fill with a weave of four pixels, the network's own stride; that the grain
 alone does not take away, more total variation only makes fainter, and the lattice term removes. Without the clamp
 values fall to -200, and neon specks and blobs are what is left of them between 0 and 255; without the excess some stay.
-Without the brightness VGG16Net's paintings are ornaments with no subject, and AONet's are pale; without the margin
-VGG16Net's texture is along the borders, and without the tones deep shadows, rare in crops, come out as blotches."""
+Without the brightness VGG16Net's paintings are ornaments with no subject; without the margin its texture is along the
+borders. The tones are for deep shadows, rare in crops, in which some networks paint blotches."""
 
 OURS_BY_STYLE: dict[str, dict[str, Any]] = {
     "rain_princess": {"style_weight": 4, "style_tiles": 2},
@@ -76,8 +76,8 @@ OURS_BY_STYLE: dict[str, dict[str, Any]] = {
     "udnie": {"style_weight": 6},
 }
 """Where a style needs other numbers than its network. At a weight of 10 these are blotches of pure colour, with little
-left of the subject. Strokes that are everywhere in a style want tiles, or all of them are in a few dark spots; a style
-with large even areas, as wave, is strewn with dots by them."""
+left of the subject. Without tiles all of the shipwreck's texture was in a few dark spots; wave, with its large even
+areas, is strewn with dots by them. Rain_princess has not been trained with its numbers, nor the_scream with tiles."""
 
 OURS_AGAIN: dict[str, Any] = {"steps": 500}
 """What changes further for one that starts from the same style, trained on another dataset."""
