@@ -79,6 +79,24 @@ def lattice_loss(pictures: Tensor, period: int) -> Tensor:
     return repeated.var(2, correction=0).mean()
 
 
+def checkerboard_loss(pictures: Tensor) -> Tensor:
+    """Energy of (B, C, H, W) that alternates from pixel to pixel, down a column or across a row, for `WINDOW` px; a
+    scalar.
+
+    Not in the report. Other than the lattice, which is the same all over, this can be in strokes alone.
+    """
+    p = pictures.float()
+    return sum((_alternation(way) for way in (p, p.transpose(2, 3))), p.new_zeros(()))
+
+
+def _alternation(pictures: Tensor) -> Tensor:
+    """Mean square of how much (B, C, H, W) alternates down its columns, within windows as high as they can be."""
+    odd = torch.arange(pictures.shape[2], device=pictures.device) % 2
+    alternating = pictures * (1 - 2 * odd)[:, None]
+    high = min(WINDOW, pictures.shape[2])
+    return F.avg_pool2d(alternating, (high, 1)).square().mean()
+
+
 def excess_loss(pictures: Tensor) -> Tensor:
     """Mean square of what pictures (B, C, H, W) have beyond 0..255; a scalar. Not in the report."""
     p = pictures.float()

@@ -71,6 +71,9 @@ class TrainParams(BaseModel):
     lattice_weight: float = Field(
         0, ge=0, description="weight of what repeats with the network's own stride, the weave that enlarging leaves"
     )
+    checkerboard_weight: float = Field(
+        0, ge=0, description="weight of what alternates from pixel to pixel, which enlarging leaves in strokes"
+    )
     style_tiles: int = Field(
         1, ge=1, le=4, description="parts, across and down, that must each have the style: texture everywhere"
     )
@@ -79,8 +82,8 @@ class TrainParams(BaseModel):
         ge=0,
         le=128,
         multiple_of=8,
-        description="places nearer than these px to a border are left out of the Gram matrices: a network knows where "
-        "it is, and may put its texture there, where it costs the subject least",
+        description="the style is asked for once more of what is further than these px from a border: a network knows "
+        "where it is, and puts its texture at the borders, where it costs the subject least",
     )
     excess_weight: float = Field(
         0, ge=0, description="weight of values beyond 0..255, which clamp alone does not bring back from far out"

@@ -35,52 +35,54 @@ OURS: dict[str, Any] = {
 they leave the photograph tinted, not painted."""
 
 OURS_BY_ARCH: dict[str, dict[str, Any]] = {
+    "aonet": {"brightness_weight": 0.5},
     "vgg16": {
-        "style_weight": 6,
+        "style_weight": 7,
+        "brightness_weight": 3,
+        "checkerboard_weight": 400,
         "warmup": (
             Stage(steps=600, size=96, batch=4, lr=3e-3),
             Stage(steps=300, size=128, batch=4, lr=1e-3, style_weight=0.5),
         ),
-    }
+    },
 }
-"""Where a network needs other numbers: VGG16Net sees the photograph through an eighth of its size, and learns to give
-it back more slowly."""
+"""Where a network needs other numbers. VGG16Net sees the photograph through an eighth of its size, and learns to give
+it back more slowly; without the brightness its paintings are ornaments with no subject, and three enlargements leave
+fine dots in its strokes. AONet keeps outlines by itself: much brightness only turns its darks grey."""
 
 OURS_WARM: dict[str, Any] = {
     "size": 192,
     "batch": 1,
-    "steps": 600,
+    "steps": 500,
     "warmup": (),
     "style_from": None,
     "lr_fall": 0.7,
     "tv_weight": 0.5,
     "lattice_weight": 200,
-    "brightness_weight": 4,
     "style_margin": 24,
     "excess_weight": 5,
     "tones": 0.3,
     "grain": 10,
     "clamp": True,
 }
-"""What changes for a network that starts from one of another style: it can paint already, and learns another hand.
-Without a grain even areas stay empty, or fill with a weave of four pixels, the network's own stride; that the grain
-alone does not take away, more total variation only makes fainter, and the lattice term removes. Without the clamp
-values fall to -200, and neon specks and blobs are what is left of them between 0 and 255; without the excess some stay.
-Without the brightness VGG16Net's paintings are ornaments with no subject; without the margin its texture is along the
-borders. The tones are for deep shadows, rare in crops, in which some networks paint blotches."""
+"""What changes for a network that starts from a trained one: it can paint already, and learns another hand. Without a
+grain even areas stay empty, or fill with a weave of four pixels, the network's own stride; that the grain alone does
+not take away, more total variation only makes fainter, and the lattice term removes. Without the clamp values fall to
+-200, and neon specks and blobs are what is left of them between 0 and 255; without the excess some stay. Without the
+margin texture lies along the borders. The tones are for deep shadows, rare in crops, in which some networks paint
+blotches."""
 
 OURS_BY_STYLE: dict[str, dict[str, Any]] = {
-    "rain_princess": {"style_weight": 4, "style_tiles": 2},
-    "the_scream": {"style_weight": 5, "style_tiles": 2},
-    "the_shipwreck": {"style_weight": 4, "style_tiles": 2},
+    "rain_princess": {"style_weight": 6},
+    "the_scream": {"style_weight": 5},
+    "the_shipwreck": {"style_weight": 6},
     "udnie": {"style_weight": 6},
 }
-"""Where a style needs other numbers than its network. At a weight of 10 these are blotches of pure colour, with little
-left of the subject. Without tiles all of the shipwreck's texture was in a few dark spots; wave, with its large even
-areas, is strewn with dots by them. Rain_princess has not been trained with its numbers, nor the_scream with tiles."""
+"""Where a style needs another weight than its network's. At 10 these are blotches of pure colour, with little left of
+the subject. None has tiles: with the style in every quarter the colours of AONet's scream and shipwreck are mud."""
 
-OURS_AGAIN: dict[str, Any] = {"steps": 500}
-"""What changes further for one that starts from the same style, trained on another dataset."""
+OURS_BY_DATASET: dict[str, dict[str, Any]] = {"tinyimagenet": {"size": 160}}
+"""Where a dataset needs other numbers: pictures of 64 px say no more at 192."""
 
 FIRST = "coco"
 """The dataset that each network is trained on first; on the other each style starts from itself."""
@@ -89,22 +91,24 @@ PARENTS: dict[str, str | None] = {
     "wave": None,
     "the_scream": "wave",
     "udnie": "the_scream",
-    "the_shipwreck": "udnie",
-    "rain_princess": "udnie",
+    "the_shipwreck": "the_scream",
+    "rain_princess": "the_scream",
 }
 """The style that each starts from on the first dataset, in the order of training."""
 
 _EARLY: dict[str, Any] = {
     "brightness_weight": 0,
-    "style_tiles": 1,
     "style_margin": 0,
     "excess_weight": 0,
     "tones": 0,
 }
 
 AS_SHIPPED: dict[tuple[str, str, str], dict[str, Any]] = {
-    ("aonet", "coco", "the_scream"): _EARLY | {"steps": 1500, "clamp": False, "lattice_weight": 0},
+    ("aonet", "coco", "the_scream"): {"warm_start": "aonet/coco/the_scream"},
+    ("aonet", "coco", "the_shipwreck"): {"steps": 600, "brightness_weight": 1},
     ("aonet", "coco", "udnie"): _EARLY | {"steps": 1200},
+    ("aonet", "coco", "wave"): {"brightness_weight": 0},
+    ("vgg16", "coco", "wave"): {"warm_start": "vgg16/coco/wave"},
 }
 """What models in the clone were trained with, where the recipe has moved on since."""
 
@@ -120,8 +124,8 @@ def recipe(arch: str, dataset: str, style: str, kind: Kind = "report", **changes
     if kind == "ours":
         row = row | OURS | OURS_BY_ARCH.get(arch, {})
         row = row | OURS_BY_STYLE.get(style, {})
-        if start := changes.get("warm_start"):
-            row = row | OURS_WARM | (OURS_AGAIN if start.endswith(f"/{style}") else {})
+        if changes.get("warm_start"):
+            row = row | OURS_WARM | OURS_BY_DATASET.get(dataset, {})
     return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))
 
 

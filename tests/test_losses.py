@@ -1,7 +1,9 @@
+import pytest
 import torch
 
 from core.losses import (
     brightness_loss,
+    checkerboard_loss,
     content_loss,
     excess_loss,
     gram,
@@ -85,6 +87,15 @@ def test_a_lattice_is_what_repeats_with_the_period():
         assert lattice_loss(weave[None, None], period) == 25
         assert lattice_loss(slope[None, None], period) == 0
     assert lattice_loss((places % 7 > 3).expand(1, 1, 96, 96) * 10.0, 4) < 1  # repeats, but not with that period
+
+
+def test_a_checkerboard_is_what_alternates_in_all_of_a_picture_or_in_a_stroke():
+    places = torch.arange(96)
+    weave = (places[:, None] + places).remainder(2) * 10.0 + 3  # 5 above and below its mean
+    stroke = (weave * (places < 24))[None, None]  # a quarter of the picture, as high as it is
+    assert checkerboard_loss(weave[None, None]) == 25 + 25
+    assert checkerboard_loss(stroke).item() == pytest.approx(25 / 4 + (24 / 48) ** 2 * 25 / 2)
+    assert checkerboard_loss((places % 4 > 1).expand(1, 1, 96, 96) * 10.0) == 0  # two on, two off
 
 
 def test_brightness_is_compared_without_colour_contrast_and_texture():

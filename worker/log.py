@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.files import replacing
 
-LOSSES = ("content", "style", "tv", "lattice", "brightness", "excess", "total")
+LOSSES = ("content", "style", "tv", "lattice", "checkerboard", "brightness", "excess", "total")
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """What a network is trained to make small."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from core.losses import (
     brightness_loss,
+    checkerboard_loss,
     content_loss,
     excess_loss,
     lattice_loss,
@@ -28,7 +29,7 @@ class Objective:
     """The training loss of a batch of paintings against their photographs (eq. 6, all style layers).
 
     With `normalise` (ours) each style term is divided by its target Gram's mean square, and content, total variation,
-    lattice and excess by the variance of what they compare with: a weight means the same at every layer.
+    lattice, checkerboard and excess by the variance of what they compare with: a weight means the same at every layer.
     """
 
     def __init__(self, params: TrainParams, vgg: VGG16, style: StyleTargets) -> None:
@@ -48,19 +49,25 @@ class Objective:
             content = content + content_loss(features[layer], wanted[layer]) / self._unit(wanted[layer])
         style = none
         for layer, target in self.targets.items():
-            scale = photographs.shape[-1] // features[layer].shape[-1]
-            parts = tiles(without_border(features[layer], p.style_margin // scale), p.style_tiles)
-            style = style + style_loss(parts, target) / (target.square().mean() if p.normalise else 1)
+            terms = [style_loss(part, target) for part in self._parts(features[layer], photographs.shape[-1])]
+            style = style + torch.stack(terms).mean() / (target.square().mean() if p.normalise else 1)
         unit = self._unit(photographs)
         more: dict[str, tuple[float, Callable[[], Tensor]]] = {
             "tv": (p.tv_weight, lambda: tv_loss(seen) / unit),
             "lattice": (p.lattice_weight, lambda: lattice_loss(seen, self.period) / unit),
+            "checkerboard": (p.checkerboard_weight, lambda: checkerboard_loss(seen) / unit),
             "excess": (p.excess_weight, lambda: excess_loss(paintings) / unit),
             "brightness": (p.brightness_weight, lambda: brightness_loss(seen, photographs)),
         }
         losses = {"content": p.content_weight * content, "style": style_weight * style}
         losses |= {name: weight * loss() if weight else none for name, (weight, loss) in more.items()}
         return losses | {"total": torch.stack(list(losses.values())).sum()}
+
+    def _parts(self, features: Tensor, side: int) -> Iterator[Tensor]:
+        """The tiles of a layer's features, of pictures of `side` px, and those of their middle if there is a margin."""
+        yield tiles(features, self.params.style_tiles)
+        if margin := self.params.style_margin * features.shape[-1] // side:
+            yield tiles(without_border(features, margin), self.params.style_tiles)
 
     def _unit(self, target: Tensor) -> Tensor | float:
         return variance(target) if self.params.normalise else 1.0
