@@ -88,6 +88,13 @@ class TrainParams(BaseModel):
     excess_weight: float = Field(
         0, ge=0, description="weight of values beyond 0..255, which clamp alone does not bring back from far out"
     )
+    leak: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="part of the gradient that passes through the last ReLU where it is shut: where all of it is, the "
+        "painting is grey, and nothing is learnt without",
+    )
     brightness_weight: float = Field(
         0, ge=0, description="weight of light and dark lying where they do in the photograph, so that a subject is seen"
     )

@@ -61,6 +61,7 @@ OURS_WARM: dict[str, Any] = {
     "lattice_weight": 200,
     "style_margin": 24,
     "excess_weight": 5,
+    "leak": 0.1,
     "tones": 0.3,
     "grain": 10,
     "clamp": True,
@@ -69,8 +70,8 @@ OURS_WARM: dict[str, Any] = {
 grain even areas stay empty, or fill with a weave of four pixels, the network's own stride; that the grain alone does
 not take away, more total variation only makes fainter, and the lattice term removes. Without the clamp values fall to
 -200, and neon specks and blobs are what is left of them between 0 and 255; without the excess some stay. Without the
-margin texture lies along the borders. The tones are for deep shadows, rare in crops, in which some networks paint
-blotches."""
+margin texture lies along the borders; without the leak blown-out lights and deep shadows may come out grey, for good.
+The tones are for those, rare in crops, in which some networks paint blotches."""
 
 OURS_BY_STYLE: dict[str, dict[str, Any]] = {
     "rain_princess": {"style_weight": 6},
@@ -100,15 +101,17 @@ _EARLY: dict[str, Any] = {
     "brightness_weight": 0,
     "style_margin": 0,
     "excess_weight": 0,
+    "leak": 0,
     "tones": 0,
 }
 
 AS_SHIPPED: dict[tuple[str, str, str], dict[str, Any]] = {
-    ("aonet", "coco", "the_scream"): {"warm_start": "aonet/coco/the_scream"},
-    ("aonet", "coco", "the_shipwreck"): {"steps": 600, "brightness_weight": 1},
+    ("aonet", "coco", "the_scream"): {"warm_start": "aonet/coco/the_scream", "leak": 0},
+    ("aonet", "coco", "the_shipwreck"): {"steps": 600, "brightness_weight": 1, "leak": 0},
     ("aonet", "coco", "udnie"): _EARLY | {"steps": 1200},
     ("aonet", "coco", "wave"): {"brightness_weight": 0},
-    ("vgg16", "coco", "wave"): {"warm_start": "vgg16/coco/wave"},
+    ("vgg16", "coco", "wave"): {"warm_start": "vgg16/coco/wave", "leak": 0},
+    ("vgg16", "coco", "the_scream"): {"leak": 0},
 }
 """What models in the clone were trained with, where the recipe has moved on since."""
 

@@ -15,6 +15,7 @@ from core.checkpoints import Zoo, load
 from core.errors import BadParameter, NotFound
 from core.files import file_sha256
 from core.names import STYLES
+from core.nets import build
 from core.recipes import STYLE_LAYERS, Stage, TrainParams
 from core.settings import ROOT
 from core.styles import StyleTargets, style_targets
@@ -43,6 +44,7 @@ TINY = {
     "brightness_weight": 1,
     "style_tiles": 2,
     "excess_weight": 1,
+    "leak": 0.1,
     "lr_fall": 0.5,
     "clip": 1,
     "augment": True,
@@ -187,6 +189,21 @@ def test_style_is_judged_once_more_of_the_middle_and_values_beyond_what_is_seen_
     for changes in ({"style_margin": 8}, {"size": 192, "style_margin": 24, "warmup": (short,)}):
         with pytest.raises(ValidationError, match="take a larger size"):
             TrainParams(**TINY | changes)
+
+
+@pytest.mark.parametrize("leak", [0, 0.1])
+def test_where_the_last_relu_is_shut_only_a_leak_lets_a_gradient_through(leak):
+    net = build("aonet")
+    norm = net.layers[-3]
+    with torch.no_grad():
+        norm.bias.fill_(-100)
+    picture = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255
+    before = net(picture)
+    training._let_leak(net, leak)
+    after = net(picture)
+    assert torch.equal(after, before)
+    after.mean().backward()
+    assert bool(norm.bias.grad.any()) == bool(leak)
 
 
 def test_tones_reach_the_pictures(photographs, style, vgg, tmp_path):

@@ -68,6 +68,7 @@ def train(
     objective = Objective(params, vgg, style)
     identity = _identity(params, photographs, style, vgg, warm)
     run = _begin(params, identity, vgg, folder, device, warm)
+    _let_leak(run.net, params.leak)
     preview = batches.middle(2 * params.size)
     for stage, within, first in _remaining(stages, run.done):
         begun = time.monotonic()
@@ -97,6 +98,17 @@ def train(
         if stop:
             return None
     return run.net.cpu(), _card(params, photographs, style, vgg, folder, warm, device)
+
+
+def _let_leak(net: Net, leak: float) -> None:
+    """From now on pass `leak` of the gradient through the last ReLU where it is shut; what the network paints stays."""
+
+    def pass_on(relu: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        shut = inputs[0].clamp(max=0)
+        return output + leak * (shut - shut.detach())
+
+    if leak:
+        net.layers[-2].register_forward_hook(pass_on)
 
 
 def _grained(pictures: Tensor, params: TrainParams, step: int) -> Tensor:
