@@ -35,21 +35,16 @@ OURS: dict[str, Any] = {
 they leave the photograph tinted, not painted."""
 
 OURS_BY_ARCH: dict[str, dict[str, Any]] = {
-    "aonet": {"brightness_weight": 0.5},
     "vgg16": {
         "style_weight": 6,
-        "content_layers": ("relu2_2", "relu3_3", "relu4_2"),
-        "brightness_weight": 3,
-        "checkerboard_weight": 400,
         "warmup": (
             Stage(steps=600, size=96, batch=4, lr=3e-3),
             Stage(steps=300, size=128, batch=4, lr=1e-3, style_weight=0.5),
         ),
-    },
+    }
 }
-"""Where a network needs other numbers. VGG16Net sees the photograph through an eighth of its size, and learns to give
-it back more slowly; without the brightness its paintings are ornaments with no subject, and three enlargements leave
-fine dots in its strokes. AONet keeps outlines by itself: much brightness only turns its darks grey."""
+"""Where a network needs other numbers: VGG16Net sees the photograph through an eighth of its size, and learns to give
+it back more slowly."""
 
 OURS_WARM: dict[str, Any] = {
     "size": 192,
@@ -71,16 +66,28 @@ OURS_WARM: dict[str, Any] = {
 grain even areas stay empty, or fill with a weave of four pixels, the network's own stride; that the grain alone does
 not take away, more total variation only makes fainter, and the lattice term removes. Without the clamp values fall to
 -200, and neon specks and blobs are what is left of them between 0 and 255; without the excess some stay. Without the
-margin texture lies along the borders; without the leak blown-out lights and deep shadows may come out grey, for good.
+margin VGG16Net's texture lies along the borders; without the leak blown-out lights and deep shadows may come out grey.
 The tones are for those, rare in crops, in which some networks paint blotches."""
 
-STYLE_WEIGHTS: dict[str, dict[str, float]] = {
-    "aonet": {"wave": 10, "the_scream": 5, "udnie": 6, "the_shipwreck": 6, "rain_princess": 6},
-    "vgg16": {"wave": 7, "the_scream": 4, "udnie": 5, "the_shipwreck": 5, "rain_princess": 5},
+OURS_WARM_BY_ARCH: dict[str, dict[str, Any]] = {
+    "aonet": {"brightness_weight": 0.5},
+    "vgg16": {
+        "content_layers": ("relu2_2", "relu3_3", "relu4_2"),
+        "brightness_weight": 3,
+        "checkerboard_weight": 400,
+    },
 }
-"""How strong a style is to be, by network. At AONet's 10 others than wave are blotches of pure colour, with little left
-of the subject; VGG16Net's scream at 5, without relu4_2, had little of it left (a correlation of 0.23). None has tiles:
-with the style in every quarter the colours of AONet's scream and shipwreck are mud. VGG16Net's shipwreck and
+"""What changes further by network. Without the brightness VGG16Net's paintings are ornaments with no subject; without
+the checkerboard there are fine dots in its strokes. AONet keeps outlines by itself."""
+
+
+STYLE_WEIGHTS: dict[str, dict[str, float]] = {
+    "aonet": {"the_scream": 5, "udnie": 6, "the_shipwreck": 6, "rain_princess": 6},
+    "vgg16": {"the_scream": 4, "udnie": 5, "the_shipwreck": 5, "rain_princess": 5},
+}
+"""Where a style needs another weight than its network's. At AONet's 10 these are blotches of pure colour, with little
+left of the subject; VGG16Net's scream at 5, without relu4_2, had little of it left (a correlation of 0.23). None has
+tiles: with the style in every quarter AONet's scream and shipwreck were mud after 150 steps. VGG16Net's shipwreck and
 rain_princess have not been trained with theirs."""
 
 OURS_BY_DATASET: dict[str, dict[str, Any]] = {"tinyimagenet": {"size": 160}}
@@ -98,27 +105,6 @@ PARENTS: dict[str, str | None] = {
 }
 """The style that each starts from on the first dataset, in the order of training."""
 
-_EARLY: dict[str, Any] = {
-    "brightness_weight": 0,
-    "style_margin": 0,
-    "excess_weight": 0,
-    "leak": 0,
-    "tones": 0,
-}
-
-AS_SHIPPED: dict[tuple[str, str, str], dict[str, Any]] = {
-    ("aonet", "coco", "the_scream"): {"warm_start": "aonet/coco/the_scream", "leak": 0},
-    ("aonet", "coco", "the_shipwreck"): {"steps": 600, "brightness_weight": 1, "leak": 0},
-    ("aonet", "coco", "udnie"): _EARLY | {"steps": 1200},
-    ("aonet", "coco", "wave"): {"warm_start": "aonet/coco/wave"},
-    ("vgg16", "coco", "wave"): {
-        "warm_start": "vgg16/coco/wave",
-        "content_layers": ("relu2_2", "relu3_3"),
-        "leak": 0,
-    },
-}
-"""What models in the clone were trained with, where the recipe has moved on since."""
-
 
 def recipe(arch: str, dataset: str, style: str, kind: Kind = "report", **changes: Any) -> TrainParams:
     """Table 1's parameters (`report`) or our own (`ours`) for one model, with `changes` over them.
@@ -133,7 +119,7 @@ def recipe(arch: str, dataset: str, style: str, kind: Kind = "report", **changes
         if weight := STYLE_WEIGHTS.get(arch, {}).get(style):
             row = row | {"style_weight": weight}
         if changes.get("warm_start"):
-            row = row | OURS_WARM | OURS_BY_DATASET.get(dataset, {})
+            row = row | OURS_WARM | OURS_WARM_BY_ARCH.get(arch, {}) | OURS_BY_DATASET.get(dataset, {})
     return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))
 
 
@@ -152,6 +138,6 @@ def twenty(kind: Kind = "report", **changes: Any) -> list[TrainParams]:
             own: dict[str, Any] = {}
             if kind == "ours":
                 start = parent if dataset == FIRST else style
-                own = {"warm_start": start and f"{arch}/{FIRST}/{start}"} | AS_SHIPPED.get((arch, dataset, style), {})
+                own = {"warm_start": start and f"{arch}/{FIRST}/{start}"}
             rows.append(recipe(kind=kind, **(names | own | changes)))
     return rows

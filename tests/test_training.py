@@ -303,17 +303,42 @@ def test_the_twenty_models():
     assert len({(row.arch, row.dataset, row.style) for row in rows}) == len(rows) == 20
     assert all(row == recipe(row.arch, row.dataset, row.style) for row in rows)
     ours = twenty("ours")
+    assert [row.warm_start for row in ours if (row.dataset, row.style) == ("coco", "wave")] == [None, None]
     trained = set()
-    for row in ours:  # each starts from one that was trained before it, or was trained once more from what it was
-        trained.add(f"{row.arch}/{row.dataset}/{row.style}")
+    for row in ours:  # each starts from one that was trained before it
         assert row.warm_start is None or row.warm_start in trained
         assert bool(row.warmup) != bool(row.warm_start)
+        trained.add(f"{row.arch}/{row.dataset}/{row.style}")
     assert {row.style for row in twenty("ours", arch="vgg16", dataset="coco")} == set(STYLES)
     assert [row.steps for row in twenty("ours", arch="vgg16", style="udnie", steps=7)] == [7, 7]
 
 
+EXCEPTIONS = {
+    ("aonet", "coco", "the_scream"): {"warm_start": "aonet/coco/the_scream", "leak": 0},
+    ("aonet", "coco", "the_shipwreck"): {"steps": 600, "brightness_weight": 1, "leak": 0},
+    ("aonet", "coco", "udnie"): {
+        "steps": 1200,
+        "brightness_weight": 0,
+        "style_margin": 0,
+        "excess_weight": 0,
+        "leak": 0,
+        "tones": 0,
+    },
+    ("aonet", "coco", "wave"): {"warm_start": "aonet/coco/wave"},
+    ("vgg16", "coco", "wave"): {
+        "warm_start": "vgg16/coco/wave",
+        "style_weight": 7,
+        "content_layers": ("relu2_2", "relu3_3"),
+        "leak": 0,
+    },
+}
+"""Models in the clone that were trained once more from what they were, or before the table was as it is."""
+
+
 def test_the_models_in_the_clone_were_trained_as_the_table_says():
     rows = {(row.arch, row.dataset, row.style): row for row in twenty("ours")}
+    for names, other in EXCEPTIONS.items():
+        rows[names] = recipe(*names, "ours", **({"warm_start": rows[names].warm_start} | other))
     shipped = Zoo(ROOT / "models").entries()
     assert len(shipped) >= 10
     for names, entry in shipped.items():
