@@ -81,14 +81,24 @@ OURS_WARM_BY_ARCH: dict[str, dict[str, Any]] = {
 the checkerboard there are fine dots in its strokes. AONet keeps outlines by itself."""
 
 
-STYLE_WEIGHTS: dict[str, dict[str, float]] = {
-    "aonet": {"the_scream": 5, "udnie": 6, "the_shipwreck": 6, "rain_princess": 6},
-    "vgg16": {"the_scream": 4, "udnie": 5, "the_shipwreck": 5, "rain_princess": 5},
+OURS_BY_STYLE: dict[str, dict[str, dict[str, Any]]] = {
+    "aonet": {
+        "the_scream": {"style_weight": 5},
+        "udnie": {"style_weight": 6},
+        "the_shipwreck": {"style_weight": 4},
+        "rain_princess": {"style_weight": 6},
+    },
+    "vgg16": {
+        "the_scream": {"style_weight": 4},
+        "udnie": {"style_weight": 5},
+        "the_shipwreck": {"style_weight": 5},
+        "rain_princess": {"style_weight": 8, "lattice_weight": 400},
+    },
 }
-"""Where a style needs another weight than its network's. At AONet's 10 these are blotches of pure colour, with little
-left of the subject; VGG16Net's scream at 5, without relu4_2, had little of it left (a correlation of 0.23). None has
-tiles: with the style in every quarter AONet's scream and shipwreck were mud after 150 steps. VGG16Net's shipwreck and
-rain_princess have not been trained with theirs."""
+"""Where a style needs other numbers than its network's. At AONet's 10 these are blotches of pure colour, with little
+left of the subject; VGG16Net's scream at 5, without relu4_2, had little of it left (a correlation of 0.23); its
+rain_princess was thin at 5, and at 10 had strokes in a column along the right border. None has tiles: with the style in
+every quarter AONet's scream and shipwreck were mud after 150 steps."""
 
 OURS_BY_DATASET: dict[str, dict[str, Any]] = {"tinyimagenet": {"size": 160}}
 """Where a dataset needs other numbers: pictures of 64 px say no more at 192."""
@@ -116,10 +126,9 @@ def recipe(arch: str, dataset: str, style: str, kind: Kind = "report", **changes
         row = row | {"size": 224}
     if kind == "ours":
         row = row | OURS | OURS_BY_ARCH.get(arch, {})
-        if weight := STYLE_WEIGHTS.get(arch, {}).get(style):
-            row = row | {"style_weight": weight}
         if changes.get("warm_start"):
             row = row | OURS_WARM | OURS_WARM_BY_ARCH.get(arch, {}) | OURS_BY_DATASET.get(dataset, {})
+        row = row | OURS_BY_STYLE.get(arch, {}).get(style, {})
     return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))
 
 
