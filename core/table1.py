@@ -80,7 +80,6 @@ OURS_WARM_BY_ARCH: dict[str, dict[str, Any]] = {
 """What changes further by network. Without the brightness VGG16Net's paintings are ornaments with no subject; without
 the checkerboard there are fine dots in its strokes. AONet keeps outlines by itself."""
 
-
 OURS_BY_STYLE: dict[str, dict[str, dict[str, Any]]] = {
     "aonet": {
         "the_scream": {"style_weight": 5},
