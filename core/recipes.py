@@ -82,8 +82,8 @@ class TrainParams(BaseModel):
         ge=0,
         le=128,
         multiple_of=8,
-        description="the style is asked for once more of what is further than these px from a border: a network knows "
-        "where it is, and puts its texture at the borders, where it costs the subject least",
+        description="the style is asked for once more of what is further than these px from a border: a network "
+        "that knows where the borders are puts its texture there, where it costs the subject least",
     )
     excess_weight: float = Field(
         0, ge=0, description="weight of values beyond 0..255, which clamp alone does not bring back from far out"

@@ -7,7 +7,7 @@ nothing is divided: the units are those of the original Caffe VGG16, which Table
 from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -43,10 +43,13 @@ class VGG16(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
 
-    def forward(self, pictures: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+    def forward(
+        self, pictures: Tensor, layers: Iterable[str], border: Literal["zeros", "reflect"] = "zeros"
+    ) -> dict[str, Tensor]:
         """Features (B, C, H/2^k, W/2^k) of `pictures` (B, 3, H, W), RGB 0..255, for each of `layers`.
 
-        Computes no further than the last layer asked for. Raises NotFound for a name that is no layer.
+        `border` is what every layer sees beyond its own: zeros as in pretraining, or its reflection, from 2^(k+1) px a
+        side. Computes no further than the last layer asked for. Raises NotFound for a name that is no layer.
         """
         missing = {check_layer(name) for name in layers}
         features: dict[str, Tensor] = {}
@@ -56,7 +59,11 @@ class VGG16(nn.Module):
                 break
             if name.endswith("_1") and name != "relu1_1":
                 x = F.max_pool2d(x, 2)  # (B, C, h, w) -> (B, C, h/2, w/2)
-            x = F.relu(conv(x))  # never in place: what was handed out stays as it is
+            if border == "reflect":
+                x = F.conv2d(F.pad(x, (1, 1, 1, 1), border), conv.get_parameter("weight"), conv.get_parameter("bias"))
+            else:
+                x = conv(x)
+            x = F.relu(x)  # never in place: what was handed out stays as it is
             if name in missing:
                 features[name] = x
                 missing.remove(name)

@@ -50,6 +50,14 @@ def test_any_size_comes_back(arch, upsample, size, vgg):
         assert net(torch.rand(1, 3, *size) * 255).shape == (1, 3, *size)
 
 
+@pytest.mark.parametrize("arch", ["aonet", "vgg16"])
+def test_no_network_can_tell_where_the_borders_are(arch, vgg):
+    plain = torch.tensor([200.0, 120, 40]).view(1, 3, 1, 1).expand(1, 3, 64, 96)
+    with torch.no_grad():
+        painting = build(arch, vgg)(plain)
+    torch.testing.assert_close(painting, painting[..., :1, :1].expand_as(painting), atol=0.01, rtol=0)  # of 255
+
+
 def test_a_side_under_16_px_is_refused():
     with pytest.raises(BadParameter, match=r"64x15.*16 px"):
         build("aonet")(torch.zeros(1, 3, 15, 64))
