@@ -159,6 +159,7 @@ def train(
     **flags: Any,
 ) -> None:
     """Train a network to paint a style. Stops cleanly on Ctrl-C; the same command then goes on."""
+    from core.checkpoints import read_card
     from impasto import train as training
     from impasto.trial import trial as run_trial
 
@@ -169,6 +170,8 @@ def train(
     tasks = [training.task(params, folder, out or settings.styles, many=table1, trial=trial) for params in rows]
     if table1:
         tasks = training.untrained(tasks)
+    if again:
+        training.warn_of_another_start(tasks[0], read_card(again), settings)
     sources = training.Sources(settings, data, style_image)
     if not (run_trial(tasks[0], sources) if trial else training.train(tasks, sources)):
         click.echo("Stopped; the same command goes on from here.")

@@ -89,6 +89,21 @@ def train(tasks: list[Task], sources: Sources) -> bool:
     return True
 
 
+def warn_of_another_start(task: Task, card: Card, settings: Settings) -> None:
+    """Say so where the checkpoint that `task` starts from is not the one that the network of `card` started from."""
+    warm = _warm_start(task, settings)
+    if warm and file_sha256(warm) != card.warm_start_sha256:
+        click.secho(
+            f"{warm} is not the checkpoint that this one started from: what comes of it will be another network.",
+            fg="yellow",
+            err=True,
+        )
+
+
+def _warm_start(task: Task, settings: Settings) -> Path | None:
+    return Zoo(settings.models, settings.styles, task.out).warm_start(task.params)
+
+
 def stop_on_signals() -> threading.Event:
     """An event that Ctrl-C and SIGTERM set."""
     stop = threading.Event()
@@ -100,7 +115,7 @@ def stop_on_signals() -> threading.Event:
 def run_task(task: Task, sources: Sources, vgg: VGG16, should_stop: Callable[[], bool]) -> tuple[Net, Card] | None:
     """The trained network and its card, or None when it was stopped."""
     settings = sources.settings
-    warm = Zoo(settings.models, settings.styles, task.out).warm_start(task.params)
+    warm = _warm_start(task, settings)
     style = sources.style(task.params, vgg)
     photographs = sources.photographs(task.params.dataset)
     device = find_device(settings.device)

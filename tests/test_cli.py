@@ -271,8 +271,22 @@ def test_train_again_from_a_card_gives_the_same_network(impasto, datasets, tmp_p
     card = "first/aonet/coco/udnie.safetensors"
     status, _, errors = impasto("train", "--again", card, "--out", "second", "--run", "runs/again")
     assert status == 0, errors
+    assert "another network" not in errors
     first, second = (load_file(tmp_path / out / "aonet/coco/udnie.safetensors") for out in ("first", "second"))
     assert all((first[name] == second[name]).all() for name in first)
+
+
+def test_train_again_from_another_start_is_said(impasto, datasets, tmp_path):
+    model = ("train", "--arch", "aonet", "--dataset", "coco", *SMALL, "--out", "zoo")
+    assert impasto(*model, "--style", "wave")[0] == 0
+    assert impasto(*model, "--style", "udnie", "--warm-start", "aonet/coco/wave")[0] == 0
+    again = ("train", "--again", "zoo/aonet/coco/udnie.safetensors", "--out", "zoo", "--run", "runs/again")
+    assert "another network" not in impasto(*again)[2]
+    assert impasto(*model, "--style", "wave", "--seed", "1", "--run", "runs/other")[0] == 0
+    status, _, errors = impasto(*again[:-1], "runs/once-more")
+    assert status == 0, errors
+    assert "zoo/aonet/coco/wave.safetensors is not the checkpoint that this one started from" in errors
+    assert "another network" in errors
 
 
 def test_a_trial_lays_five_weights_side_by_side(impasto, datasets, tmp_path, monkeypatch):
