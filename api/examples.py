@@ -4,7 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from api.page import WEB
-from core.engine import Engine
+from core.engine import FORM, Engine
 from core.files import file_sha256, write_bytes
 from core.images import decode, encode
 from core.paint import paint
@@ -29,7 +29,8 @@ class Examples:
         stat = checkpoint.stat()
         version = checkpoint, stat.st_mtime_ns, stat.st_size
         if version not in self._keys:
-            parts = file_sha256(checkpoint).encode(), self._cat, PARAMS.model_dump_json().encode(), bytes([QUALITY])
+            params = PARAMS.model_dump_json().encode()
+            parts = file_sha256(checkpoint).encode(), self._cat, params, bytes([QUALITY, FORM])
             self._keys[version] = sha256(b"\0".join(parts)).hexdigest()[:32]
         return self._keys[version]
 

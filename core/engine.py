@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Painter = Callable[[Bytes], Bytes]
 """uint8 RGB (H, W, 3), from 16 px a side -> its painting, of the same shape. Safe to call from many threads."""
 
-_FORM = 2  # of the converted models on disk: raise it when what `_module` computes changes
+FORM = 2  # of what is kept on disk of the models: raise it when what `_module` computes changes
 _KEEP_PIXELS = 2_000_000  # a larger picture's working memory, about 350 bytes a pixel, is given back after it
 
 
@@ -110,7 +110,7 @@ class Engine:
 
     def _converted(self, path: Path) -> Path:
         """OpenVINO's form of the checkpoint: converted now, or kept under the hash of all that it depends on."""
-        parts = (path.read_bytes(), self.vgg16.encode(), version("openvino").encode(), str(_FORM).encode())
+        parts = (path.read_bytes(), self.vgg16.encode(), version("openvino").encode(), str(FORM).encode())
         name = sha256(b"\0".join(parts)).hexdigest()[:24]
         for kept in (self.converted, self.cache):
             if (folder := kept / "engine" / name).exists():

@@ -36,8 +36,8 @@ CHANNELS = {
 
 
 def padding(height: int, width: int, stride: int) -> tuple[int, int]:
-    """Rows and columns to add for multiples of `stride`, three of it at least: what is left of a picture in a map of
-    2 x 2 is so even that InstanceNorm makes it up of rounding errors. Raises BadParameter for a side under 16 px.
+    """Rows and columns to add for multiples of `stride`, three times that at least: of a map with a side of two
+    InstanceNorm enlarges the rounding errors. Raises BadParameter for a side under 16 px.
     """
     if min(height, width) < MIN_SIDE:
         raise BadParameter(f"The picture is {width}x{height}: the networks paint from {MIN_SIDE} px a side.")

@@ -109,8 +109,8 @@ class VGG16Net(Net):
 
     The four start from VGG16's conv4_3, conv5_1, conv5_2 and conv5_3; InstanceNorm and ReLU take the place of the
     remaining max-pools. The report's code drops the ReLU after conv4_2; VGG16 has it, so do we. The encoder sees
-    reflections beyond the borders, as every convolution here does: of zeros the network learns where the borders are,
-    and puts strokes there.
+    reflections beyond the borders, as every convolution here does but deconv's: of zeros the network learns where the
+    borders are, and puts strokes there.
     """
 
     stride = STRIDES["vgg16"]
@@ -134,7 +134,7 @@ class VGG16Net(Net):
         _speak_in_pixels(self.layers[-1])
 
     def body(self, x: Tensor) -> Tensor:
-        features = self.encoder(x, ["relu4_2"], "reflect")["relu4_2"]  # (B, 512, H/8, W/8)
+        features = self.encoder(x, ["relu4_2"], padding_mode="reflect")["relu4_2"]  # (B, 512, H/8, W/8)
         return self.layers(features)  # type: ignore[no-any-return]
 
 

@@ -44,12 +44,13 @@ class VGG16(nn.Module):
         self.requires_grad_(False)
 
     def forward(
-        self, pictures: Tensor, layers: Iterable[str], border: Literal["zeros", "reflect"] = "zeros"
+        self, pictures: Tensor, layers: Iterable[str], padding_mode: Literal["zeros", "reflect"] = "zeros"
     ) -> dict[str, Tensor]:
         """Features (B, C, H/2^k, W/2^k) of `pictures` (B, 3, H, W), RGB 0..255, for each of `layers`.
 
-        `border` is what every layer sees beyond its own: zeros as in pretraining, or its reflection, from 2^(k+1) px a
-        side. Computes no further than the last layer asked for. Raises NotFound for a name that is no layer.
+        `padding_mode` is what each convolution sees beyond its input: zeros, as in pretraining, or the input's
+        reflection, which needs 2^(k+1) px a side. Computes no further than the last layer asked for. Raises NotFound
+        for a name that is no layer.
         """
         missing = {check_layer(name) for name in layers}
         features: dict[str, Tensor] = {}
@@ -59,8 +60,9 @@ class VGG16(nn.Module):
                 break
             if name.endswith("_1") and name != "relu1_1":
                 x = F.max_pool2d(x, 2)  # (B, C, h, w) -> (B, C, h/2, w/2)
-            if border == "reflect":
-                x = F.conv2d(F.pad(x, (1, 1, 1, 1), border), conv.get_parameter("weight"), conv.get_parameter("bias"))
+            if padding_mode == "reflect":
+                x = F.pad(x, (1, 1, 1, 1), padding_mode)
+                x = F.conv2d(x, conv.get_parameter("weight"), conv.get_parameter("bias"))
             else:
                 x = conv(x)
             x = F.relu(x)  # never in place: what was handed out stays as it is

@@ -159,7 +159,6 @@ def train(
     **flags: Any,
 ) -> None:
     """Train a network to paint a style. Stops cleanly on Ctrl-C; the same command then goes on."""
-    from core.checkpoints import read_card
     from impasto import train as training
     from impasto.trial import trial as run_trial
 
@@ -171,7 +170,7 @@ def train(
     if table1:
         tasks = training.untrained(tasks)
     if again:
-        training.warn_of_another_start(tasks[0], read_card(again), settings)
+        training.warn_of_another_start(tasks[0], again, settings)
     sources = training.Sources(settings, data, style_image)
     if not (run_trial(tasks[0], sources) if trial else training.train(tasks, sources)):
         click.echo("Stopped; the same command goes on from here.")

@@ -89,15 +89,12 @@ def train(tasks: list[Task], sources: Sources) -> bool:
     return True
 
 
-def warn_of_another_start(task: Task, card: Card, settings: Settings) -> None:
-    """Say so where the checkpoint that `task` starts from is not the one that the network of `card` started from."""
+def warn_of_another_start(task: Task, checkpoint: Path, settings: Settings) -> None:
+    """Say so where what `task` starts from is not the file that `checkpoint` started from."""
     warm = _warm_start(task, settings)
-    if warm and file_sha256(warm) != card.warm_start_sha256:
-        click.secho(
-            f"{warm} is not the checkpoint that this one started from: what comes of it will be another network.",
-            fg="yellow",
-            err=True,
-        )
+    if warm and file_sha256(warm) != read_card(checkpoint).warm_start_sha256:
+        message = f"{warm} is not the file that {checkpoint} started from: what comes of it may be another network."
+        click.secho(message, fg="yellow", err=True)
 
 
 def _warm_start(task: Task, settings: Settings) -> Path | None:
