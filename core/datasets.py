@@ -21,9 +21,8 @@ def find_dataset(folder: Path, name: str) -> Path:
     """Raises NotFound with the datasets there are and the nearest."""
     known = known_datasets(folder)
     if name not in known:
-        raise unknown(
-            "dataset", name, known, " `impasto data fetch` gets the report's two. Or send your own photographs."
-        )
+        advice = " `impasto data fetch` gets the report's two. Or give your own photographs (`--data`, or in the job)."
+        raise unknown("dataset", name, known, advice)
     return known[name]
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from core.checkpoints import Entry, load
 from core.datasets import find_dataset
+from core.engine import FORM
 from core.files import file_sha256
 from core.images import OWN, Bytes, decode
 from core.recipes import STYLE_LAYERS
@@ -55,7 +56,7 @@ def evaluate_models(models: Mapping[Names, Entry], sources: Sources, figures: Fi
             pictures = tqdm(_open(paths), total=len(paths), desc=model, leave=False, dynamic_ncols=True)
             return evaluate(load(entry.path, settings.vgg16), entry.card, pictures, targets, vgg).model_dump()
 
-        of = sha256(f"{file_sha256(entry.path)} {vgg.sha256} {photographs}".encode()).hexdigest()
+        of = sha256(f"{FORM} {file_sha256(entry.path)} {vgg.sha256} {photographs}".encode()).hexdigest()
         found[names] = Evaluation(**figures.get(model, of, measure))
         click.echo(row(model, found[names]))
     return found

@@ -138,10 +138,10 @@ def _announce(state: Any, place: str, keys: bool) -> None:
         return
     curl = 'curl -H "Authorization: Bearer $IMPASTO_KEY"' if keys else "curl"
     click.echo(
-        f"\nImpasto is ready. Point the browser to http://{place}/ or paste this, with a photograph of yours:\n\n"
-        f"    {curl} -F image=@cat.jpg '{place}/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png\n\n"
+        f"\nImpasto is ready. Point the browser to http://{place}/ or paste this, for the cat or your photograph:\n\n"
+        f"    {curl} -F image=@docs/cat.jpg '{place}/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png\n\n"
         "Slower and better, by optimising the pixels:\n\n"
-        f"    {curl} -F kind=gatys -F image=@cat.jpg -F style=wave {place}/jobs\n\n"
+        f"    {curl} -F kind=gatys -F image=@docs/cat.jpg -F style=wave {place}/jobs\n\n"
         "Stop it with Ctrl-C."
     )
 

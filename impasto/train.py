@@ -93,7 +93,10 @@ def warn_of_another_start(task: Task, checkpoint: Path, settings: Settings) -> N
     """Say so where what `task` starts from is not the file that `checkpoint` started from."""
     warm = _warm_start(task, settings)
     if warm and file_sha256(warm) != read_card(checkpoint).warm_start_sha256:
-        message = f"{warm} is not the file that {checkpoint} started from: what comes of it may be another network."
+        message = (
+            f"{checkpoint} started from another {task.params.warm_start} than {warm} is now: "
+            "what comes of it may be another network."
+        )
         click.secho(message, fg="yellow", err=True)
 
 

@@ -71,7 +71,8 @@ def test_the_curl_line_paints_a_turned_photograph_upright(served, cat, tmp_path)
     exif = Image.Exif()
     exif[0x0112] = 6  # lying on its side, and saying so
     turned = Image.fromarray(np.rot90(cat))
-    turned.save(tmp_path / "cat.jpg", quality=95, exif=exif)
+    (tmp_path / "docs").mkdir()
+    turned.save(tmp_path / "docs/cat.jpg", quality=95, exif=exif)
     assert turned.size == (300, 451)
 
     command = shlex.split(line.replace("localhost:8000", place))
@@ -90,7 +91,8 @@ def test_the_curl_line_for_a_job_begins_a_painting(served, cat, tmp_path):
     place, said = served
     line = next(line for line in LINES if line.startswith("curl -F kind=gatys"))
     assert line.replace("localhost:8000", place) in said
-    Image.fromarray(cat).save(tmp_path / "cat.jpg")
+    (tmp_path / "docs").mkdir()
+    Image.fromarray(cat).save(tmp_path / "docs/cat.jpg")
     command = [*shlex.split(line.replace("localhost:8000", place)), "--fail", "--silent", "--show-error"]
     job = json.loads(subprocess.run(command, cwd=tmp_path, check=True, capture_output=True).stdout)
     url = f"http://{place}"
