@@ -66,8 +66,8 @@ OURS_WARM: dict[str, Any] = {
 grain even areas stay empty, or fill with a weave of four pixels, the network's own stride; that the grain alone does
 not take away, more total variation only makes fainter, and the lattice term removes. Without the clamp values fall to
 -200, and neon specks and blobs are what is left of them between 0 and 255; without the excess some stay. Without the
-margin VGG16Net's texture lies along the borders; without the leak blown-out lights and deep shadows may come out grey.
-The tones are for those, rare in crops, in which some networks paint blotches."""
+leak blown-out lights and deep shadows may come out grey. The tones are for those, rare in crops, in which some networks
+paint blotches. The margin is from when VGG16Net's encoder saw zeros beyond the borders, and its texture lay there."""
 
 OURS_WARM_BY_ARCH: dict[str, dict[str, Any]] = {
     "aonet": {"brightness_weight": 0.5},
@@ -83,7 +83,7 @@ the checkerboard there are fine dots in its strokes. AONet keeps outlines by its
 OURS_BY_STYLE: dict[str, dict[str, dict[str, Any]]] = {
     "aonet": {
         "the_scream": {"style_weight": 5},
-        "udnie": {"style_weight": 6},
+        "udnie": {"style_weight": 8, "leak": 0.3},
         "the_shipwreck": {"style_weight": 4},
         "rain_princess": {"style_weight": 6},
     },
@@ -95,9 +95,9 @@ OURS_BY_STYLE: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """Where a style needs other numbers than its network's. At AONet's 10 these are blotches of pure colour, with little
-left of the subject; VGG16Net's scream at 5, without relu4_2, had little of it left (a correlation of 0.23); its
-rain_princess was thin at 5, and at 10 had strokes in a column along the right border. None has tiles: with the style in
-every quarter AONet's scream and shipwreck were mud after 150 steps."""
+left of the subject, and at a leak of 0.1 its udnie had grey or red spots in shadows. VGG16Net's scream at 5, without
+relu4_2, had little of it left (a correlation of 0.23); its rain_princess is thin at 5, and at 10 hides it. None has
+tiles: with the style in every quarter AONet's scream and shipwreck were mud after 150 steps."""
 
 OURS_BY_DATASET: dict[str, dict[str, Any]] = {"tinyimagenet": {"size": 160}}
 """Where a dataset needs other numbers: pictures of 64 px say no more at 192."""
