@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Painter = Callable[[Bytes], Bytes]
 """uint8 RGB (H, W, 3), from 16 px a side -> its painting, of the same shape. Safe to call from many threads."""
 
-FORM = 2  # of what is kept on disk of the models: raise it when what `_module` computes changes
+FORM = 2  # of what is kept on disk of the models: raise it when what the networks compute changes
 _KEEP_PIXELS = 2_000_000  # a larger picture's working memory, about 350 bytes a pixel, is given back after it
 
 

@@ -95,9 +95,9 @@ OURS_BY_STYLE: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """Where a style needs other numbers than its network's. At AONet's 10 these are blotches of pure colour, with little
-left of the subject, and at a leak of 0.1 its udnie had grey or red spots in shadows. VGG16Net's scream at 5, without
-relu4_2, had little of it left (a correlation of 0.23); its rain_princess is thin at 5, and at 10 hides it. None has
-tiles: with the style in every quarter AONet's scream and shipwreck were mud after 150 steps."""
+left of the subject, and at a leak of 0.1 its udnie had grey or blue spots in shadows. VGG16Net's scream at 5, without
+relu4_2, had little of it left (a correlation of 0.23); its rain_princess is thin at 5, and at 10 hides the
+subject. None has tiles: with the style in every quarter AONet's scream and shipwreck were mud after 150 steps."""
 
 OURS_BY_DATASET: dict[str, dict[str, Any]] = {"tinyimagenet": {"size": 160}}
 """Where a dataset needs other numbers: pictures of 64 px say no more at 192."""
