@@ -89,6 +89,7 @@ def install(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:  # of all routes at that path, not of the first
             headers["Allow"] = ", ".join(sorted(set().union(*_methods(app, request))))
+            content["detail"] = f"{request.url.path} takes {headers['Allow']}, not {request.method}."
         return JSONResponse(content, error.status_code, headers)
 
     @app.exception_handler(OSError)

@@ -30,17 +30,17 @@ def compare(
         raise BadParameter(
             f"That is {len(models)} models, and {MOST} are the most on a sheet: name a style, an arch or a dataset."
         )
-    photograph = shrink(photograph, params.side)
+    painted = shrink(photograph, max(params.side, params.shown))
     several = len({style for _, _, style in models}) > 1
     table: dict[tuple[str, ...], dict[str, Labelled]] = {}
     for (arch, dataset, style), entry in models.items():
         asked = PaintParams(
-            style=style, paint_size="full", strength=params.strength, preserve_color=params.preserve_color
+            style=style, paint_size=params.shown, strength=params.strength, preserve_color=params.preserve_color
         )
-        painting = paint(painter(entry.path), photograph, asked)
+        painting = shrink(paint(painter(entry.path), painted, asked), params.side)
         row, column = ((arch, dataset), style) if several else ((arch,), dataset)
         table.setdefault(row, {})[column] = Labelled(painting, f"{style}: {arch}, {dataset}")
     columns = sorted({column for row in table.values() for column in row})
-    first = [Labelled(photograph, "photograph"), *[None] * (len(table) - 1)]
+    first = [Labelled(shrink(photograph, params.side), "photograph"), *[None] * (len(table) - 1)]
     rows = [[left, *map(row.get, columns)] for left, row in zip(first, table.values(), strict=True)]
     return Picture(sheet(rows))

@@ -35,8 +35,6 @@ class Work:
     arch: str | None = None
     paint_size: int | str = "full"
     max_side: int | None = None
-    knob: str = "paint_size"
-    """What whoever asked calls `paint_size`."""
     models: int = 1
     """Networks that are shown it, one after another."""
 
@@ -115,10 +113,10 @@ class Budget:
         would_do: dict[str, int] = {}
         if work.arch:
             shown = min(longer, work.paint_size) if isinstance(work.paint_size, int) else longer
-            would_do[work.knob] = _largest(shown, lambda side: fits(replace(work, paint_size=side), free))
+            would_do["paint_size"] = _largest(shown, lambda side: fits(replace(work, paint_size=side), free))
         would_do["max_side"] = _largest(longer, lambda side: fits(_scaled(work, side), free))
         would_do = {name: side for name, side in would_do.items() if side >= MIN_SIDE}
-        said = {work.knob: f"ask for {work.knob}=", "max_side": "scale the picture's longer side to "}
+        said = {"paint_size": "ask for paint_size=", "max_side": "scale the picture's longer side to "}
         advice = " or ".join(f"{said[name]}{side}" for name, side in would_do.items())
         height, width = work.seen
         expected, megabytes = self.expected(work), f"The picture takes {work.memory / 1e6:,.0f} MB"

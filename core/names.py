@@ -51,13 +51,19 @@ def is_name(text: str) -> bool:
 def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> NotFound:
     """The error for a name that is none: says which there are and which is nearest."""
     names = list(known)
-    nearest = get_close_matches(name, names, n=1, cutoff=0.4)
+    styles = get_close_matches(_style(name), {_style(each) for each in names}, cutoff=0.4)
+    nearest = get_close_matches(name, [each for each in names if _style(each) in styles], n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]}?" if nearest else ""
     return NotFound(
         f"There is no {what} {name[:80]!r}.{hint} There are: {', '.join(names) or 'none'}.{advice}",
         known=names,
         nearest=nearest[0] if nearest else None,
     )
+
+
+def _style(name: str) -> str:
+    """Of a model's name, in which all others are alike; any other name as it is."""
+    return name.rpartition("/")[2]
 
 
 def check_layer(name: str) -> str:

@@ -223,6 +223,10 @@ class PaintParams(BaseModel):
         return value
 
 
+COMPARED = 512
+"""Long side in px that networks see of a photograph on a sheet: smaller, VGG16Net's strokes are as large as eyes."""
+
+
 class CompareParams(BaseModel):
     """What a comparison is asked for with: the models of these names, all of them where none is given."""
 
@@ -231,10 +235,22 @@ class CompareParams(BaseModel):
     style: Name | None = Field(None, description="one style, by all networks and datasets", examples=["wave"])
     arch: Arch | None = Field(None, description="one network")
     dataset: Name | None = Field(None, description="what the networks were trained on")
-    side: int = Field(384, ge=64, le=1024, description="long side of each picture, px, and what the networks see")
+    side: int = Field(384, ge=64, le=1024, description="long side of each picture, px")
+    paint_size: int | None = Field(
+        None,
+        ge=64,
+        le=1280,
+        description="long side that the networks see, px; smaller is bolder. Unless told, the larger of side and "
+        f"{COMPARED}",
+    )
     strength: float = Field(1, ge=0, le=1, description="0 is the photograph, 1 the painting, between them a blend")
     preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
     format: Format = Field("png", description="of the answer")
+
+    @property
+    def shown(self) -> int:
+        """Long side that the networks see, px."""
+        return self.paint_size or max(COMPARED, self.side)
 
 
 ALGORITHM_1: dict[str, float] = {"content_weight": 0.03, "style_weight": 1, "tv_weight": 0}

@@ -25,12 +25,12 @@ from impasto.train import Sources
 from worker.evaluation import Evaluation
 
 SIDE = 256
-"""Long side of each picture of the grid, and of the pixels that Algorithm 1 moves."""
+"""Long side of each picture of the grid, px, and of the pixels that Algorithm 1 moves."""
 
 INTRODUCTION = """# The models
 
 Made by `impasto evaluate --json {json} --page {page}`, from the models' cards, their `losses.csv` and the figures.
-Every picture below is what the model paints of the same photograph at {side} px.
+Every picture below is what the model paints of the same photograph at {shown} px, shrunk to {side}.
 
 ![{count} models, one photograph]({grid})
 
@@ -82,7 +82,8 @@ def write_page(
     engine = open_engine(sources.settings)
     picture = decode(photograph.read_bytes(), OWN)
     grid = page.with_suffix(".png")
-    sheet = compare(models, engine.painter, picture, CompareParams(side=SIDE))
+    params = CompareParams(side=SIDE)
+    sheet = compare(models, engine.painter, picture, params)
     write_bytes(grid, encode(sheet, "png", compress_level=9))
     pixels = _pixels({style for _, _, style in models}, picture, file_sha256(photograph), figures, sources)
     entries = [("/".join(names), entry) for names, entry in models.items()]
@@ -91,6 +92,7 @@ def write_page(
             json=figures.path or "FILE",
             page=page,
             side=SIDE,
+            shown=min(params.shown, max(picture.height, picture.width)),
             count=len(models),
             grid=grid.name,
             photographs=next(iter(found.values())).photographs,

@@ -190,7 +190,9 @@ def test_404_lists_the_models_and_the_nearest(client, photo):
 
 def test_other_paths_and_methods_answer_in_the_same_form(client):
     assert problem(client.get("/nothing"), 404)["error"] == "not_found"
-    assert problem(client.get("/stylize"), 405)["error"] == "method_not_allowed"
+    refused = problem(client.get("/stylize"), 405)
+    assert refused["error"] == "method_not_allowed"
+    assert refused["detail"] == "/stylize takes POST, not GET."
 
 
 def asker(patience: float) -> Request:

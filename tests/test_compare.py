@@ -7,7 +7,7 @@ from core.checkpoints import Zoo
 from core.compare import MOST, compare
 from core.engine import Engine
 from core.errors import BadParameter, NotFound
-from core.images import Picture
+from core.images import Picture, resize, shrink
 from core.paint import paint
 from core.recipes import CompareParams, PaintParams
 from core.sheet import PAPER, Labelled, sheet
@@ -54,6 +54,12 @@ def engine(cache):
     return Engine(cache)
 
 
+@pytest.fixture
+def photograph(photo):
+    """600 x 300 px."""
+    return Picture(resize(photo, 300, 600))
+
+
 def test_a_style_by_every_network(zoo, engine, photo):
     page = compare(zoo.select(style="plain"), engine.painter, Picture(photo), CompareParams(style="plain")).rgb
     paintings = [
@@ -66,11 +72,23 @@ def test_a_style_by_every_network(zoo, engine, photo):
     assert original[1] < aonet[1] == vgg16[1]
 
 
-def test_the_photograph_is_shrunk_to_the_side_asked_for(zoo, engine):
-    photograph = Picture(np.zeros((100, 200, 3), np.uint8))
-    page = compare(zoo.select(arch="aonet"), engine.painter, photograph, CompareParams(side=64)).rgb
-    assert places(page, np.zeros((32, 64, 3), np.uint8))
-    assert page.shape[1] < 200
+@pytest.mark.parametrize(("asked", "shown"), [({}, 512), ({"paint_size": 80}, 80), ({"side": 520}, 520)])
+def test_what_the_networks_see(zoo, photograph, asked, shown):
+    seen = []
+
+    def painter(path):
+        return lambda rgb: seen.append(rgb.shape) or rgb
+
+    compare(zoo.select(arch="aonet"), painter, photograph, CompareParams(**asked))
+    assert seen == [(shown // 2, shown, 3)]
+
+
+def test_photograph_and_paintings_are_shrunk_to_the_side_asked_for(zoo, engine, photograph):
+    page = compare(zoo.select(arch="aonet"), engine.painter, photograph, CompareParams(side=64, paint_size=96)).rgb
+    entry = zoo.find("aonet", "coco", "plain")
+    painting = paint(engine.painter(entry.path), shrink(photograph, 96), PaintParams(style="plain"))
+    assert places(page, shrink(photograph, 64).rgb)
+    assert places(page, shrink(painting, 64).rgb)
 
 
 def test_models_are_selected_by_any_of_their_names(zoo):
@@ -78,6 +96,9 @@ def test_models_are_selected_by_any_of_their_names(zoo):
     assert set(zoo.select(arch="vgg16", dataset="coco")) == {("vgg16", "coco", "plain")}
     with pytest.raises(NotFound, match=r"\*/\*/plaim.*Did you mean (aonet|vgg16)/coco/plain"):
         zoo.select(style="plaim")
+    with pytest.raises(NotFound) as error:
+        zoo.select(style="starry_night")  # close to coco/plain only in what all models have
+    assert error.value.extra["nearest"] is None
 
 
 def test_too_many_models_for_a_sheet(zoo, engine, photo):
