@@ -74,6 +74,11 @@ class Net(nn.Module):
     def body(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def freeze_below_decoder(self) -> None:
+        """From now on only the decoder learns: the first `Up`, and what comes after it."""
+        first = next(k for k, layer in enumerate(self.layers) if isinstance(layer, Up))
+        self.layers[:first].requires_grad_(False)
+
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, H, W). Raises BadParameter for a side under 16 px."""
         h, w = pictures.shape[-2:]

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from core.images import Format
-from core.names import MIN_SIDE, MODEL, Arch, Layer, Name, Upsample
+from core.names import MIN_SIDE, MODEL, Arch, Layer, Learns, Name, Upsample
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 """Algorithm 2's style layers."""
@@ -116,6 +116,11 @@ class TrainParams(BaseModel):
         pattern=MODEL,
         description="a trained network of the same kind, as ARCH/DATASET/STYLE, whose weights training starts from",
     )
+    learns: Learns = Field(
+        "all",
+        description="what of the network: all, or only its decoder, from the first enlarging on. Strokes change, and "
+        "what the network sees of a photograph stays as it was learnt",
+    )
 
     grain: float | None = Field(
         None,
@@ -152,9 +157,11 @@ class TrainParams(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _same_network(self) -> Self:
+    def _fitting_start(self) -> Self:
         if self.warm_start and not self.warm_start.startswith(f"{self.arch}/"):
             raise ValueError(f"warm_start is {self.warm_start}: its weights do not fit {self.arch}")
+        if self.learns == "decoder" and not self.warm_start:
+            raise ValueError("learns is decoder: that needs a warm_start, whose other layers it goes on from")
         return self
 
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 from pydantic import ValidationError
+from safetensors.torch import load_file
 
-from core.checkpoints import Zoo, load
+from core.checkpoints import Zoo, load, save
 from core.errors import BadParameter, NotFound
 from core.files import file_sha256
 from core.names import STYLES
-from core.nets import build
+from core.nets import Up, build
 from core.recipes import STYLE_LAYERS, Stage, TrainParams
 from core.settings import ROOT
 from core.styles import StyleTargets, style_targets
@@ -340,6 +341,24 @@ def test_a_warm_start_begins_with_the_weights_of_its_checkpoint(photographs, sty
     assert card.warm_start_sha256 == file_sha256(warm)
     with pytest.raises(BadParameter, match="other parameters and warm start"):
         train(params.model_copy(update={"warm_start": None}), photographs, style, vgg, tmp_path / "run")
+
+
+def test_a_decoder_learns_and_the_layers_below_stay(photographs, style, vgg, models, tmp_path):
+    changes = {"warmup": (), "warm_start": "aonet/coco/plain", "steps": 2, "learns": "decoder"}
+    params = TrainParams(**(TINY | changes))
+    warm = Zoo(models).warm_start(params)
+    net, card = train(params, photographs, style, vgg, tmp_path / "run", warm=warm)
+    save(tmp_path / "model.safetensors", net, card)
+    before, after = load_file(warm), load_file(tmp_path / "model.safetensors")
+    changed = {name.split(".")[1] for name in before if not before[name].equal(after[name])}
+    first = next(k for k, layer in enumerate(net.layers) if isinstance(layer, Up))
+    assert min(map(int, changed)) == first
+    assert str(len(net.layers) - 1) in changed
+
+
+def test_a_decoder_alone_needs_layers_that_have_learnt():
+    with pytest.raises(ValidationError, match="needs a warm_start"):
+        TrainParams(**(TINY | {"learns": "decoder"}))
 
 
 def test_a_warm_start_must_fit(models):

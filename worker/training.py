@@ -177,6 +177,8 @@ def _begin(
     net = build(params.arch, vgg, params.upsample)
     if warm:
         net.load_state_dict(own_weights(load(warm, vgg.source)), strict=False)
+    if params.learns == "decoder":
+        net.freeze_below_decoder()
     net = net.to(device).to(memory_format=torch.channels_last)
     output = list(net.layers[-1].parameters())
     body = [p for p in net.parameters() if p.requires_grad and all(p is not q for q in output)]
