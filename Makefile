@@ -31,7 +31,7 @@ train:
 
 test:
 	$(SET_UP) test
-	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 test-compose:
 	$(SET_UP) test
