@@ -53,6 +53,8 @@ LEFT = 499
 
 NO_PICTURE = "image: no picture was sent; send one as a multipart form field: curl -F image=@photo.jpg …"
 
+NO_STYLE = "style: no style was named; add one to the query, such as ?style=wave. GET /styles lists all."
+
 log = logging.getLogger("impasto")
 
 
@@ -87,8 +89,8 @@ def install(app: FastAPI) -> None:
         names = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
         content = {"error": names.get(error.status_code, "error"), "detail": str(error.detail)}
         headers = dict(error.headers or {})
-        if error.status_code == 405:  # of all routes at that path, not of the first
-            headers["Allow"] = ", ".join(sorted(set().union(*_methods(app, request))))
+        if error.status_code == 405 and (methods := set().union(*_methods(app, request))):
+            headers["Allow"] = ", ".join(sorted(methods))  # of all routes at that path, not of the first
             content["detail"] = f"{request.url.path} takes {headers['Allow']}, not {request.method}."
         return JSONResponse(content, error.status_code, headers)
 
@@ -128,6 +130,8 @@ def _sentence(error: dict[str, object]) -> str:
     name = ".".join(str(part) for part in place[1:] if part not in ("int", "float", "literal['full']")) or "request"
     if place == ("body", "image"):
         return NO_PICTURE
+    if place == ("query", "style") and error["type"] == "missing":
+        return NO_STYLE
     if error["type"] == "extra_forbidden":
         return f"{name}: no such parameter"
     given = error.get("input")

@@ -29,7 +29,7 @@ class Examples:
         stat = checkpoint.stat()
         version = checkpoint, stat.st_mtime_ns, stat.st_size
         if version not in self._keys:
-            params = PARAMS.model_dump_json().encode()
+            params = _params(checkpoint).model_dump_json().encode()
             parts = file_sha256(checkpoint).encode(), self._cat, params, bytes([QUALITY, FORM])
             self._keys[version] = sha256(b"\0".join(parts)).hexdigest()[:32]
         return self._keys[version]
@@ -43,9 +43,15 @@ class Examples:
         """Paint it, unless somebody has by now. Raises what the engine raises."""
         if kept := self.kept(key):
             return kept
-        data = encode(paint(self.engine.painter(checkpoint), decode(self._cat), PARAMS), "webp", quality=QUALITY)
+        painting = paint(self.engine.painter(checkpoint), decode(self._cat), _params(checkpoint))
+        data = encode(painting, "webp", quality=QUALITY)
         write_bytes(self._path(key), data)
         return data
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.webp"
+
+
+def _params(checkpoint: Path) -> PaintParams:
+    """`PARAMS` for the network of a checkpoint, which its path names."""
+    return PARAMS.model_copy(update={"arch": checkpoint.parts[-3]})

@@ -178,7 +178,7 @@ class Service:
         costliest = max((arch for arch, _, _ in models), key=lambda arch: PAINTED[arch])
         return self._painted(
             data,
-            lambda height, width: Work(height, width, costliest, params.shown, models=len(models)),
+            lambda height, width: Work(height, width, costliest, params.seen_side, params.painted_side, len(models)),
             lambda picture: compare(models, self._painter, picture, params),
             params.format,
         )

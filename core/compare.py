@@ -30,12 +30,16 @@ def compare(
         raise BadParameter(
             f"That is {len(models)} models, and {MOST} are the most on a sheet: name a style, an arch or a dataset."
         )
-    painted = shrink(photograph, max(params.side, params.shown))
+    painted = shrink(photograph, params.painted_side)
     several = len({style for _, _, style in models}) > 1
     table: dict[tuple[str, ...], dict[str, Labelled]] = {}
     for (arch, dataset, style), entry in models.items():
         asked = PaintParams(
-            style=style, paint_size=params.shown, strength=params.strength, preserve_color=params.preserve_color
+            style=style,
+            arch=arch,
+            paint_size=params.seen_side,
+            strength=params.strength,
+            preserve_color=params.preserve_color,
         )
         painting = shrink(paint(painter(entry.path), painted, asked), params.side)
         row, column = ((arch, dataset), style) if several else ((arch,), dataset)

@@ -43,7 +43,8 @@ class Work:
         """Height and width that a network is shown."""
         if self.arch is None:
             return 0, 0
-        return seen(*fit(self.height, self.width, self.max_side or max(self.height, self.width)), self.paint_size)
+        size = fit(self.height, self.width, self.max_side or max(self.height, self.width))
+        return seen(*size, self.paint_size, self.arch)
 
     @property
     def shown(self) -> int:
@@ -112,8 +113,7 @@ class Budget:
         # Either alone: the network sees less of the picture, or the picture itself is smaller.
         would_do: dict[str, int] = {}
         if work.arch:
-            shown = min(longer, work.paint_size) if isinstance(work.paint_size, int) else longer
-            would_do["paint_size"] = _largest(shown, lambda side: fits(replace(work, paint_size=side), free))
+            would_do["paint_size"] = _largest(max(work.seen), lambda side: fits(replace(work, paint_size=side), free))
         would_do["max_side"] = _largest(longer, lambda side: fits(_scaled(work, side), free))
         would_do = {name: side for name, side in would_do.items() if side >= MIN_SIDE}
         said = {"paint_size": "ask for paint_size=", "max_side": "scale the picture's longer side to "}

@@ -52,7 +52,9 @@ def is_name(text: str) -> bool:
 def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> NotFound:
     """The error for a name that is none: says which there are and which is nearest."""
     names = list(known)
-    styles = get_close_matches(_style(name), {_style(each) for each in names}, cutoff=0.4)
+    styles = {_style(each) for each in names}
+    if _style(name) != "*":
+        styles = set(get_close_matches(_style(name), styles, cutoff=0.4))
     nearest = get_close_matches(name, [each for each in names if _style(each) in styles], n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]}?" if nearest else ""
     return NotFound(
@@ -63,7 +65,7 @@ def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> Not
 
 
 def _style(name: str) -> str:
-    """Of a model's name, in which all others are alike; any other name as it is."""
+    """The last part of a model's name, without network and dataset, which many share; any other name as it is."""
     return name.rpartition("/")[2]
 
 

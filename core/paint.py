@@ -5,16 +5,16 @@ from PIL import Image
 
 from core.engine import Painter
 from core.errors import BadParameter, TooLarge
-from core.images import Bytes, Picture, fit, resize, shrink
+from core.images import Bytes, Picture, resize, shrink
 from core.names import MIN_SIDE
-from core.recipes import MAX_PAINTED, PaintParams
+from core.recipes import ENLARGED, MAX_PAINTED, PaintParams
 
 
 def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: int = MAX_PAINTED) -> Picture:
     """The painting of `picture`, of its size or shrunk to `max_side`; alpha is kept.
 
-    The network sees the picture at `paint_size`, and its painting is enlarged again. Raises BadParameter where the
-    picture, or what `max_side` leaves of it, is under 16 px a side; TooLarge where the network would see more than
+    The network sees the picture at `paint_size`, and its painting is brought back to size. Raises BadParameter where
+    the picture, or what `max_side` leaves of it, is under 16 px a side; TooLarge where the network would see more than
     `max_painted` pixels, with the `paint_size` that would do.
     """
     if params.max_side:
@@ -27,7 +27,7 @@ def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: 
     photo, alpha = picture.rgb, picture.alpha
     if params.strength == 0:
         return Picture(photo, alpha)
-    height, width = seen(photo.shape[0], photo.shape[1], params.paint_size)
+    height, width = seen(photo.shape[0], photo.shape[1], params.paint_size, params.arch)
     check_painted(height, width, max_painted)
     painting = resize(painter(resize(photo, height, width)), photo.shape[0], photo.shape[1])
     if params.preserve_color:
@@ -37,12 +37,15 @@ def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: 
     return Picture(painting, alpha)
 
 
-def seen(height: int, width: int, paint_size: int | str) -> tuple[int, int]:
-    """Height and width that the network sees: `paint_size` on the long side, 16 px at least."""
-    if isinstance(paint_size, int):
-        small = fit(height, width, paint_size)
-        return max(small[0], min(MIN_SIDE, height)), max(small[1], min(MIN_SIDE, width))
-    return height, width
+def seen(height: int, width: int, paint_size: int | str, arch: str) -> tuple[int, int]:
+    """Height and width that the network sees: `paint_size` on the long side, but at most `ENLARGED` times the picture's
+    own; 16 px at least."""
+    if isinstance(paint_size, str):
+        return height, width
+    longer = max(height, width)
+    side = min(paint_size, ENLARGED[arch] * longer)
+    down, across = (max(round(own * side / longer), min(MIN_SIDE, own)) for own in (height, width))
+    return down, across
 
 
 def check_painted(height: int, width: int, most: int) -> None:

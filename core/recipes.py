@@ -118,8 +118,8 @@ class TrainParams(BaseModel):
     )
     learns: Learns = Field(
         "all",
-        description="what of the network: all, or only its decoder, from the first enlarging on. Strokes change, and "
-        "what the network sees of a photograph stays as it was learnt",
+        description="the layers that learn: all, or those of the decoder, from the first enlarging on: then strokes "
+        "change, and what the network sees of a photograph stays",
     )
 
     grain: float | None = Field(
@@ -203,6 +203,14 @@ class TrainJobParams(TrainParams):
         return TrainParams(**self.model_dump(exclude={"named_style"}))
 
 
+PAINT_SIZE = 1280
+"""Long side in px that a network sees of a photograph, unless told: what is larger takes long, and has thin strokes."""
+
+ENLARGED = {"aonet": 1, "vgg16": 2}
+"""How many times as large as it is, at most, a network sees a picture. Of 400 px VGG16Net's strokes are as large as
+eyes; of 800, and shrunk again, eyes are eyes, and its weave of eight pixels is half as coarse."""
+
+
 class PaintParams(BaseModel):
     """What a painting is asked for with: of the command line and of `/stylize` alike."""
 
@@ -214,10 +222,11 @@ class PaintParams(BaseModel):
     strength: float = Field(1, ge=0, le=1, description="0 is the photograph, 1 the painting, between them a blend")
     preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
     paint_size: int | Literal["full"] = Field(
-        1280,
+        PAINT_SIZE,
         description="the long side that the network sees, px; a brush stroke has a size in pixels, so smaller is "
-        "bolder. `full` is the picture's own",
-        examples=[1280, "full"],
+        "bolder. A smaller picture `aonet` sees as it is, and `vgg16` twice as large at most. `full` is the picture's "
+        "own",
+        examples=[PAINT_SIZE, "full"],
     )
     max_side: int | None = Field(None, ge=MIN_SIDE, description="shrink the answer to this long side, px")
     format: Format = Field("png", description="of the answer")
@@ -228,10 +237,6 @@ class PaintParams(BaseModel):
         if isinstance(value, int) and value < MIN_SIDE:
             raise ValueError(f"at least {MIN_SIDE} px, or full")
         return value
-
-
-COMPARED = 512
-"""Long side in px that networks see of a photograph on a sheet: smaller, VGG16Net's strokes are as large as eyes."""
 
 
 class CompareParams(BaseModel):
@@ -245,19 +250,24 @@ class CompareParams(BaseModel):
     side: int = Field(384, ge=64, le=1024, description="long side of each picture, px")
     paint_size: int | None = Field(
         None,
-        ge=64,
-        le=1280,
-        description="long side that the networks see, px; smaller is bolder. Unless told, the larger of side and "
-        f"{COMPARED}",
+        ge=MIN_SIDE,
+        le=PAINT_SIZE,
+        description="long side that the networks see, px, as of /stylize; smaller is bolder. Unless told, that of a "
+        "photograph as large as side",
     )
     strength: float = Field(1, ge=0, le=1, description="0 is the photograph, 1 the painting, between them a blend")
     preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
     format: Format = Field("png", description="of the answer")
 
     @property
-    def shown(self) -> int:
-        """Long side that the networks see, px."""
-        return self.paint_size or max(COMPARED, self.side)
+    def painted_side(self) -> int:
+        """Long side of the photograph that is painted, px; what is larger than `side` is shrunk then."""
+        return max(self.side, self.paint_size or 0)
+
+    @property
+    def seen_side(self) -> int:
+        """Long side that the networks see of it, px, as `PaintParams.paint_size`."""
+        return self.paint_size or PAINT_SIZE
 
 
 ALGORITHM_1: dict[str, float] = {"content_weight": 0.03, "style_weight": 1, "tv_weight": 0}

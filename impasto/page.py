@@ -16,7 +16,7 @@ from core.files import file_sha256, write_bytes
 from core.gatys import Step, paint_pixels
 from core.gatys_style import Style, StyleImage, find_style
 from core.images import OWN, Picture, decode, encode
-from core.recipes import CompareParams, GatysParams
+from core.recipes import PAINT_SIZE, CompareParams, GatysParams
 from core.table1 import recipe
 from core.vgg import VGG16, load_vgg16
 from impasto.evaluate import HEAD, Names, row
@@ -30,7 +30,7 @@ SIDE = 256
 INTRODUCTION = """# The models
 
 Made by `impasto evaluate --json {json} --page {page}`, from the models' cards, their `losses.csv` and the figures.
-Every picture below is what the model paints of the same photograph at {shown} px, shrunk to {side}.
+Every picture below is what the model paints of the same photograph, shrunk to {side} px.
 
 ![{count} models, one photograph]({grid})
 
@@ -82,8 +82,7 @@ def write_page(
     engine = open_engine(sources.settings)
     picture = decode(photograph.read_bytes(), OWN)
     grid = page.with_suffix(".png")
-    params = CompareParams(side=SIDE)
-    sheet = compare(models, engine.painter, picture, params)
+    sheet = compare(models, engine.painter, picture, CompareParams(side=SIDE, paint_size=PAINT_SIZE))
     write_bytes(grid, encode(sheet, "png", compress_level=9))
     pixels = _pixels({style for _, _, style in models}, picture, file_sha256(photograph), figures, sources)
     entries = [("/".join(names), entry) for names, entry in models.items()]
@@ -92,7 +91,6 @@ def write_page(
             json=figures.path or "FILE",
             page=page,
             side=SIDE,
-            shown=min(params.shown, max(picture.height, picture.width)),
             count=len(models),
             grid=grid.name,
             photographs=next(iter(found.values())).photographs,

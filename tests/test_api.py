@@ -182,17 +182,23 @@ def test_422_without_a_picture_shows_how(client, photo):
     assert "curl -F image=@" in problem(client.post("/stylize?style=plain"), 422)["detail"]
 
 
+def test_422_without_a_style_says_where_they_are(client, photo):
+    assert "GET /styles lists all" in problem(stylize(client, png(photo), query=""), 422)["detail"]
+
+
 def test_404_lists_the_models_and_the_nearest(client, photo):
     body = problem(stylize(client, png(photo), "style=plan"), 404)
     assert body["known"] == ["aonet/coco/plain", "vgg16/coco/plain"]
     assert body["nearest"] == "aonet/coco/plain"
 
 
-def test_other_paths_and_methods_answer_in_the_same_form(client):
+def test_other_paths_and_methods_answer_in_the_same_form(client, settings):
     assert problem(client.get("/nothing"), 404)["error"] == "not_found"
     refused = problem(client.get("/stylize"), 405)
     assert refused["error"] == "method_not_allowed"
     assert refused["detail"] == "/stylize takes POST, not GET."
+    admin = TestClient(create_app(settings), "http://localhost", client=("127.0.0.1", 50000))
+    assert problem(admin.post("/web/actions.js"), 405)["detail"] == "Method Not Allowed"  # no route of ours
 
 
 def asker(patience: float) -> Request:

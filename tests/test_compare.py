@@ -63,8 +63,8 @@ def photograph(photo):
 def test_a_style_by_every_network(zoo, engine, photo):
     page = compare(zoo.select(style="plain"), engine.painter, Picture(photo), CompareParams(style="plain")).rgb
     paintings = [
-        paint(engine.painter(entry.path), Picture(photo), PaintParams(style="plain")).rgb
-        for entry in zoo.entries().values()
+        paint(engine.painter(entry.path), Picture(photo), PaintParams(style="plain", arch=arch)).rgb
+        for (arch, _, _), entry in zoo.entries().items()
     ]
     assert len(paintings) == 2
     (original,), (aonet,), (vgg16,) = (places(page, picture) for picture in (photo, *paintings))
@@ -72,15 +72,18 @@ def test_a_style_by_every_network(zoo, engine, photo):
     assert original[1] < aonet[1] == vgg16[1]
 
 
-@pytest.mark.parametrize(("asked", "shown"), [({}, 512), ({"paint_size": 80}, 80), ({"side": 520}, 520)])
-def test_what_the_networks_see(zoo, photograph, asked, shown):
+@pytest.mark.parametrize(
+    ("asked", "aonet", "vgg16"),
+    [({}, 384, 768), ({"side": 100}, 100, 200), ({"paint_size": 80}, 80, 80), ({"paint_size": 800}, 600, 800)],
+)
+def test_what_the_networks_see(zoo, photograph, asked, aonet, vgg16):
     seen = []
 
     def painter(path):
         return lambda rgb: seen.append(rgb.shape) or rgb
 
-    compare(zoo.select(arch="aonet"), painter, photograph, CompareParams(**asked))
-    assert seen == [(shown // 2, shown, 3)]
+    compare(zoo.select(), painter, photograph, CompareParams(**asked))
+    assert seen == [(aonet // 2, aonet, 3), (vgg16 // 2, vgg16, 3)]
 
 
 def test_photograph_and_paintings_are_shrunk_to_the_side_asked_for(zoo, engine, photograph):
@@ -96,8 +99,10 @@ def test_models_are_selected_by_any_of_their_names(zoo):
     assert set(zoo.select(arch="vgg16", dataset="coco")) == {("vgg16", "coco", "plain")}
     with pytest.raises(NotFound, match=r"\*/\*/plaim.*Did you mean (aonet|vgg16)/coco/plain"):
         zoo.select(style="plaim")
+    with pytest.raises(NotFound, match=r"Did you mean aonet/coco/plain"):
+        zoo.select(arch="aonet", dataset="coc")
     with pytest.raises(NotFound) as error:
-        zoo.select(style="starry_night")  # close to coco/plain only in what all models have
+        zoo.find("aonet", "coco", "starry_night")  # as every other model of AONet's on COCO begins
     assert error.value.extra["nearest"] is None
 
 

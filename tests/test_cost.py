@@ -164,7 +164,7 @@ def test_the_service_refuses_before_it_decodes_and_takes_what_it_has_named(setti
         assert stylize(client, small).status_code == 200
         assert stylize(client, photograph, "style=plain&strength=0").status_code == 200
         compared = client.post("/compare?style=plain", files={"image": ("a.jpg", photograph)})
-        assert 64 <= problem(compared, 413)["paint_size"] < 512
+        assert 64 <= problem(compared, 413)["paint_size"] < 768
 
 
 def test_a_service_that_is_full_says_when_and_what(settings: Settings):

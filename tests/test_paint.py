@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from core.errors import BadParameter, TooLarge
 from core.images import Picture
-from core.paint import blend, paint, with_colors_of
+from core.paint import blend, paint, seen, with_colors_of
 from core.recipes import PaintParams
 
 
@@ -114,3 +114,24 @@ def test_alpha_is_kept(photo):
 def test_parameters_out_of_bounds(wrong):
     with pytest.raises(ValidationError):
         params(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("size", "paint_size", "aonet", "vgg16"),
+    [
+        ((300, 400), 1280, (300, 400), (600, 800)),
+        ((900, 1200), 1280, (900, 1200), (960, 1280)),
+        ((3000, 4000), 1280, (960, 1280), (960, 1280)),
+        ((300, 400), 500, (300, 400), (375, 500)),
+        ((300, 400), "full", (300, 400), (300, 400)),
+        ((16, 4000), 1280, (16, 1280), (16, 1280)),
+    ],
+)
+def test_what_a_network_sees(size, paint_size, aonet, vgg16):
+    assert (seen(*size, paint_size, "aonet"), seen(*size, paint_size, "vgg16")) == (aonet, vgg16)
+
+
+def test_a_painting_of_an_enlarged_picture_has_the_pictures_size(photo):
+    sizes = []
+    painting = paint(lambda rgb: sizes.append(rgb.shape) or rgb, Picture(photo), params(arch="vgg16")).rgb
+    assert (sizes, painting.shape) == ([(74, 100, 3)], (37, 50, 3))
