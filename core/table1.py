@@ -82,6 +82,7 @@ the checkerboard there are fine dots in its strokes. AONet keeps outlines by its
 
 OURS_BY_STYLE: dict[str, dict[str, dict[str, Any]]] = {
     "aonet": {
+        "wave": {"leak": 0.3},
         "the_scream": {"style_weight": 5},
         "udnie": {"style_weight": 8, "leak": 0.3},
         "the_shipwreck": {"style_weight": 4},
@@ -91,16 +92,32 @@ OURS_BY_STYLE: dict[str, dict[str, dict[str, Any]]] = {
         "the_scream": {"style_weight": 4},
         "udnie": {"style_weight": 5},
         "the_shipwreck": {"style_weight": 5},
-        "rain_princess": {"style_weight": 8, "lattice_weight": 400},
+        "rain_princess": {"style_weight": 8, "lattice_weight": 800},
     },
 }
-"""Where a style needs other numbers than its network's. At AONet's 10 these are blotches of pure colour, with little
-left of the subject, and at a leak of 0.1 its udnie had grey or blue spots in shadows. VGG16Net's scream at 5, without
-relu4_2, had little of it left (a correlation of 0.23); its rain_princess is thin at 5, and at 10 hides the
-subject. None has tiles: with the style in every quarter AONet's scream and shipwreck were mud after 150 steps."""
+"""Where a style needs other numbers than its network's. At AONet's 10 all but wave are blotches of pure colour, with
+little left of the subject; at a leak of 0.1 its udnie had grey or blue spots in shadows, its wave green ones in
+blown-out lights. VGG16Net's scream at 5, without relu4_2, had little of the subject left (a correlation of 0.23); its
+rain_princess is thin at 5, at 10 hides the subject, and has more of a canvas at a lattice of 400. None has
+tiles: with the style in every quarter AONet's scream and shipwreck were mud after 150 steps."""
 
 OURS_BY_DATASET: dict[str, dict[str, Any]] = {"tinyimagenet": {"size": 160}}
 """Where a dataset needs other numbers: pictures of 64 px say no more at 192."""
+
+OURS_BY_MODEL: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
+    ("vgg16", "tinyimagenet"): {
+        style: {"learns": "decoder", "size": 192, "style_weight": weight}
+        for style, weight in {
+            "wave": 10,
+            "the_scream": 6,
+            "udnie": 8,
+            "the_shipwreck": 5,
+            "rain_princess": 12,
+        }.items()
+    }
+}
+"""Where a model that starts from its own style on the other dataset needs other numbers. From pictures of 64 px the
+whole of VGG16Net learnt to see less of a subject; while only its decoder learns, the style may weigh more."""
 
 FIRST = "coco"
 """The dataset that each network is trained on first; on the other each style starts from itself."""
@@ -128,6 +145,8 @@ def recipe(arch: str, dataset: str, style: str, kind: Kind = "report", **changes
         if changes.get("warm_start"):
             row = row | OURS_WARM | OURS_WARM_BY_ARCH.get(arch, {}) | OURS_BY_DATASET.get(dataset, {})
         row = row | OURS_BY_STYLE.get(arch, {}).get(style, {})
+        if changes.get("warm_start"):
+            row = row | OURS_BY_MODEL.get((arch, dataset), {}).get(style, {})
     return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))
 
 

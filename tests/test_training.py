@@ -317,8 +317,9 @@ def test_the_twenty_models():
 EXCEPTIONS = {
     ("aonet", "coco", "the_scream"): {"warm_start": "aonet/coco/the_scream", "leak": 0},
     ("aonet", "coco", "udnie"): {"warm_start": "aonet/coco/udnie"},
-    ("aonet", "coco", "wave"): {"warm_start": "aonet/coco/wave", "leak": 0.3},
+    ("aonet", "coco", "wave"): {"warm_start": "aonet/coco/wave"},
     ("vgg16", "coco", "wave"): {"warm_start": "vgg16/coco/wave"},
+    ("vgg16", "coco", "rain_princess"): {"warm_start": "vgg16/coco/rain_princess", "learns": "decoder"},
 }
 """Models in the clone that were trained once more from what they were, or before the table was as it is."""
 
@@ -343,13 +344,15 @@ def test_a_warm_start_begins_with_the_weights_of_its_checkpoint(photographs, sty
         train(params.model_copy(update={"warm_start": None}), photographs, style, vgg, tmp_path / "run")
 
 
-def test_a_decoder_learns_and_the_layers_below_stay(photographs, style, vgg, models, tmp_path):
-    changes = {"warmup": (), "warm_start": "aonet/coco/plain", "steps": 2, "learns": "decoder"}
+@pytest.mark.parametrize("arch", ["aonet", "vgg16"])
+def test_a_decoder_learns_and_the_layers_below_stay(arch, photographs, style, vgg, models, tmp_path):
+    changes = {"arch": arch, "warmup": (), "warm_start": f"{arch}/coco/plain", "steps": 2, "learns": "decoder"}
     params = TrainParams(**(TINY | changes))
     warm = Zoo(models).warm_start(params)
     net, card = train(params, photographs, style, vgg, tmp_path / "run", warm=warm)
     save(tmp_path / "model.safetensors", net, card)
     before, after = load_file(warm), load_file(tmp_path / "model.safetensors")
+    assert before.keys() == after.keys()
     changed = {name.split(".")[1] for name in before if not before[name].equal(after[name])}
     first = next(k for k, layer in enumerate(net.layers) if isinstance(layer, Up))
     assert min(map(int, changed)) == first
