@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from core.checkpoints import Entry, load
+from core.checkpoints import Entry
 from core.datasets import find_dataset
-from core.engine import FORM
+from core.engine import FORM, open_engine
 from core.files import file_sha256
 from core.images import OWN, Bytes, decode
 from core.recipes import STYLE_LAYERS
@@ -24,6 +24,8 @@ from worker.evaluation import Evaluation, evaluate
 
 SIDE = 256
 """Short side of the photographs, px."""
+
+MEASURE = 2  # raise it when what is measured changes
 
 Names = tuple[str, str, str]
 """Network, dataset, style."""
@@ -41,7 +43,7 @@ def evaluate_models(models: Mapping[Names, Entry], sources: Sources, figures: Fi
     source = sources.data or find_dataset(settings.datasets, "coco")
     paths = open_held_out(source, settings.cache_folder / "datasets", click.echo)
     photographs = " ".join(file_sha256(path) for path in paths)
-    vgg = load_vgg16(settings.vgg16)
+    vgg, engine = load_vgg16(settings.vgg16), open_engine(settings)
     click.echo(
         f"On {len(paths)} photographs at {SIDE} px. Style loss of the photograph → of the painting, each over the mean "
         "square of the target's Gram matrix.\n"
@@ -54,9 +56,10 @@ def evaluate_models(models: Mapping[Names, Entry], sources: Sources, figures: Fi
         def measure(entry: Entry = entry, model: str = model) -> dict[str, Any]:
             targets = sources.style(entry.card.params, vgg)
             pictures = tqdm(_open(paths), total=len(paths), desc=model, leave=False, dynamic_ncols=True)
-            return evaluate(load(entry.path, settings.vgg16), entry.card, pictures, targets, vgg).model_dump()
+            return evaluate(engine.painter(entry.path), entry.card, pictures, targets, vgg).model_dump()
 
-        of = sha256(f"{FORM} {file_sha256(entry.path)} {vgg.sha256} {photographs}".encode()).hexdigest()
+        parts = FORM, MEASURE, file_sha256(entry.path), vgg.sha256, photographs
+        of = sha256(" ".join(map(str, parts)).encode()).hexdigest()
         found[names] = Evaluation(**figures.get(model, of, measure))
         click.echo(row(model, found[names]))
     return found

@@ -36,11 +36,11 @@ Every picture below is what the model paints of the same photograph, shrunk to {
 
 ## Figures
 
-On {photographs} photographs that nothing is trained on, short side 256 px. Style loss of the photograph → of the
-painting, each layer over the mean square of its target's Gram matrix, and what is left of it in all; the content loss
-at relu2_2 over the variance of the photograph's features; the correlation of the painting's relu4_2 features with the
-photograph's; the energy at the Nyquist frequency over the photograph's; and how the weighted content and style losses
-share the total (the report's fig. 6).
+On {photographs} photographs that nothing is trained on, short side 256 px, and what `/stylize` gives of them (vgg16
+sees them twice as large). Style loss of the photograph → of the painting, each layer over the mean square of its
+target's Gram matrix, and what is left of it in all; the content loss at relu2_2 over the variance of the photograph's
+features; the correlation of the painting's relu4_2 features with the photograph's; the energy at the Nyquist frequency
+over the photograph's; and how the weighted content and style losses share the total (the report's fig. 6).
 """
 
 PIXELS = """## Beside the optimisation of the pixels
@@ -78,12 +78,12 @@ def write_page(
     figures: Figures,
     sources: Sources,
 ) -> None:
-    """Write `page`, and the grid beside it as PNG. Raises as `compare`, `find_style` and `paint_pixels`."""
+    """Write `page`, and the grid beside it as JPEG. Raises as `compare`, `find_style` and `paint_pixels`."""
     engine = open_engine(sources.settings)
     picture = decode(photograph.read_bytes(), OWN)
-    grid = page.with_suffix(".png")
+    grid = page.with_suffix(".jpg")
     sheet = compare(models, engine.painter, picture, CompareParams(side=SIDE, paint_size=PAINT_SIZE))
-    write_bytes(grid, encode(sheet, "png", compress_level=9))
+    write_bytes(grid, encode(sheet, "jpeg", quality=90))
     pixels = _pixels({style for _, _, style in models}, picture, file_sha256(photograph), figures, sources)
     entries = [("/".join(names), entry) for names, entry in models.items()]
     parts = [

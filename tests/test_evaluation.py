@@ -27,7 +27,7 @@ def style(vgg, photo):
 
 
 def test_of_a_network_that_gives_the_photograph_back(vgg, style, photographs):
-    found = evaluate(torch.nn.Identity(), card(vgg), photographs, style, vgg)
+    found = evaluate(lambda shown: shown, card(vgg), photographs, style, vgg)
     assert found.photographs == 2
     assert found.style_after == pytest.approx(found.style_before, rel=1e-5)
     assert all(value > 0 for value in found.style_before.values())
@@ -39,19 +39,27 @@ def test_of_a_network_that_gives_the_photograph_back(vgg, style, photographs):
 def test_a_painting_of_the_style_itself_has_no_style_loss(vgg, photographs):
     rgb = photographs[0]
     style = style_targets(rgb, "0" * 64, 32, STYLE_LAYERS, vgg)
-    painting = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
-    found = evaluate(lambda shown: painting, card(vgg), [255 - rgb], style, vgg)
+    found = evaluate(lambda shown: rgb, card(vgg), [255 - rgb], style, vgg)
     assert found.style_left < 1e-6
     assert found.content > 0.1 and found.correlation < 0.9
 
 
-def test_a_network_with_a_grain_is_shown_it(vgg, style, photographs):
+@pytest.mark.parametrize(("arch", "times"), [("aonet", 1), ("vgg16", 2)])
+def test_what_is_measured_is_what_stylize_gives(arch, times, vgg, style, photographs):
+    """So vgg16 is shown the photographs twice as large, and its paintings are shrunk."""
+    shown = []
+
+    def paint_in_lines(rgb: Bytes) -> Bytes:
+        shown.append(rgb.shape)
+        painting = rgb.copy()
+        painting[::2] = 0
+        return painting
+
     about = card(vgg)
-    grainy = about.model_copy(update={"params": about.params.model_copy(update={"grain": 20})})
-    plain, found = (evaluate(torch.nn.Identity(), one, photographs, style, vgg) for one in (about, grainy))
-    assert found.style_before == plain.style_before
-    assert found.checkerboard > 2 * plain.checkerboard
-    assert found.correlation < plain.correlation
+    about = about.model_copy(update={"params": about.params.model_copy(update={"arch": arch})})
+    found = evaluate(paint_in_lines, about, photographs, style, vgg)
+    assert shown == [(32 * times, 48 * times, 3)] * 2
+    assert (found.checkerboard > 5) == (times == 1)  # lines of a pixel are grey when shrunk by two
 
 
 def test_correlation_of_opposites_and_of_strangers():
@@ -109,7 +117,7 @@ def test_figures_are_measured_once_and_the_page_shows_them(impasto, photo, photo
     assert losses["last"]["total"] < losses["first"]["total"]
     assert f"| plain | {losses['first']['total']:.3g} | {losses['last']['total']:.3g} |" in text
     assert "| `aonet/coco/plain` |" in text.split("## Training")[1].split("## Where")[0]
-    with Image.open(page.with_suffix(".png")) as grid:
+    with Image.open(page.with_suffix(".jpg")) as grid:
         assert grid.width > 2 * 48 and grid.height > 40
 
     figures["aonet/coco/plain"]["correlation"] = 0.123

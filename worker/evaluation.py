@@ -1,4 +1,4 @@
-"""How well a network paints, in figures, on photographs that it was not trained on."""
+"""How well a model paints, in figures, on photographs that it was not trained on: of what `/stylize` gives."""
 
 from collections.abc import Iterable
 
@@ -8,11 +8,11 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from core.checkpoints import Card
-from core.grain import grained
-from core.images import Bytes
+from core.engine import Painter
+from core.images import Bytes, Picture
 from core.losses import content_loss, style_loss, variance
-from core.nets import Net
-from core.recipes import STYLE_LAYERS
+from core.paint import paint
+from core.recipes import STYLE_LAYERS, PaintParams
 from core.styles import StyleTargets
 from core.vgg import VGG16
 from worker.objective import Objective
@@ -46,14 +46,14 @@ class Evaluation(BaseModel):
         return sum(self.style_after.values()) / sum(self.style_before.values())
 
 
-def evaluate(net: Net, card: Card, photographs: Iterable[Bytes], style: StyleTargets, vgg: VGG16) -> Evaluation:
-    """The figures of `net` on photographs, uint8 RGB (H, W, 3) with sides that are multiples of its stride."""
+def evaluate(painter: Painter, card: Card, photographs: Iterable[Bytes], style: StyleTargets, vgg: VGG16) -> Evaluation:
+    """The figures of the model of that `card` on photographs, uint8 RGB (H, W, 3) with even sides."""
     objective = Objective(card.params, vgg, style)
+    asked = PaintParams(style=card.params.style, arch=card.params.arch)
     rows = []
     for rgb in photographs:
-        photograph = _tensor(rgb)
+        photograph, painting = _tensor(rgb), _tensor(paint(painter, Picture(rgb), asked).rgb)
         with torch.inference_mode():
-            painting = net(_tensor(grained(rgb, card.params.grain))).clamp(0, 255)
             before, after = (vgg(x, {*STYLE_LAYERS, CONTENT_LAYER, SUBJECT_LAYER}) for x in (photograph, painting))
             losses = objective(photograph, painting, card.params.style_weight)
         wanted = before[CONTENT_LAYER]
