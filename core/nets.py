@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import BadParameter
-from core.names import STRIDES, Upsample, padding, unknown
+from core.names import STRIDES, Learns, Upsample, padding, unknown
 from core.vgg import VGG16
 
 PIXEL_SCALE = 64.0
@@ -74,9 +74,10 @@ class Net(nn.Module):
     def body(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def freeze_below_decoder(self) -> None:
-        """From now on only the decoder learns: the first `Up`, and what comes after it."""
-        first = next(k for k, layer in enumerate(self.layers) if isinstance(layer, Up))
+    def only(self, learns: Learns) -> None:
+        """From now on only those layers learn: the `decoder` begins with the first `Up`, its `end` with the second."""
+        ups = [k for k, layer in enumerate(self.layers) if isinstance(layer, Up)]
+        first = {"all": 0, "decoder": ups[0], "end": ups[1]}[learns]
         self.layers[:first].requires_grad_(False)
 
     def forward(self, pictures: Tensor) -> Tensor:

@@ -57,6 +57,13 @@ class TrainParams(BaseModel):
     upsample: Upsample = Field("nearest", description="how the network enlarges: nearest, or deconv as in the report")
 
     size: int = Field(256, ge=64, le=1024, description="side of the square training pictures, px")
+    enlarged: int = Field(
+        1,
+        ge=1,
+        le=2,
+        description="how many times as large the network sees them; its paintings are shrunk again before they are "
+        "judged, as `/stylize` shrinks them",
+    )
     batch: int = Field(4, ge=1, le=256, description="pictures a step")
     steps: int | None = Field(None, ge=1, le=1_000_000, description="steps of the main stage; one epoch unless told")
     lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
@@ -118,8 +125,8 @@ class TrainParams(BaseModel):
     )
     learns: Learns = Field(
         "all",
-        description="the layers that learn: all, or those of the decoder, from the first enlarging on: then strokes "
-        "change, and what the network sees of a photograph stays",
+        description="the layers that learn: all, those of the decoder, from the first enlarging on, or those of its "
+        "end, from the second on: then strokes change, and what the network sees of a photograph stays",
     )
 
     grain: float | None = Field(
@@ -160,8 +167,8 @@ class TrainParams(BaseModel):
     def _fitting_start(self) -> Self:
         if self.warm_start and not self.warm_start.startswith(f"{self.arch}/"):
             raise ValueError(f"warm_start is {self.warm_start}: its weights do not fit {self.arch}")
-        if self.learns == "decoder" and not self.warm_start:
-            raise ValueError("learns is decoder: that needs a warm_start, whose other layers it goes on from")
+        if self.learns != "all" and not self.warm_start:
+            raise ValueError(f"learns is {self.learns}: that needs a warm_start, whose other layers it goes on from")
         return self
 
 

@@ -16,7 +16,7 @@ from core.checkpoints import Zoo, load, save
 from core.errors import BadParameter, NotFound
 from core.files import file_sha256
 from core.names import STYLES
-from core.nets import Up, build
+from core.nets import Net, Up, build
 from core.recipes import STYLE_LAYERS, Stage, TrainParams
 from core.settings import ROOT
 from core.styles import StyleTargets, style_targets
@@ -345,8 +345,11 @@ def test_a_warm_start_begins_with_the_weights_of_its_checkpoint(photographs, sty
 
 
 @pytest.mark.parametrize("arch", ["aonet", "vgg16"])
-def test_a_decoder_learns_and_the_layers_below_stay(arch, photographs, style, vgg, models, tmp_path):
-    changes = {"arch": arch, "warmup": (), "warm_start": f"{arch}/coco/plain", "steps": 2, "learns": "decoder"}
+@pytest.mark.parametrize(("learns", "up"), [("decoder", 0), ("end", 1)])
+def test_a_decoder_or_its_end_learns_and_the_layers_below_stay(
+    learns, up, arch, photographs, style, vgg, models, tmp_path
+):
+    changes = {"arch": arch, "warmup": (), "warm_start": f"{arch}/coco/plain", "steps": 2, "learns": learns}
     params = TrainParams(**(TINY | changes))
     warm = Zoo(models).warm_start(params)
     net, card = train(params, photographs, style, vgg, tmp_path / "run", warm=warm)
@@ -354,14 +357,39 @@ def test_a_decoder_learns_and_the_layers_below_stay(arch, photographs, style, vg
     before, after = load_file(warm), load_file(tmp_path / "model.safetensors")
     assert before.keys() == after.keys()
     changed = {name.split(".")[1] for name in before if not before[name].equal(after[name])}
-    first = next(k for k, layer in enumerate(net.layers) if isinstance(layer, Up))
-    assert min(map(int, changed)) == first
+    assert min(map(int, changed)) == [k for k, layer in enumerate(net.layers) if isinstance(layer, Up)][up]
     assert str(len(net.layers) - 1) in changed
 
 
-def test_a_decoder_alone_needs_layers_that_have_learnt():
-    with pytest.raises(ValidationError, match="needs a warm_start"):
-        TrainParams(**(TINY | {"learns": "decoder"}))
+@pytest.mark.parametrize("learns", ["decoder", "end"])
+def test_a_decoder_alone_needs_layers_that_have_learnt(learns):
+    with pytest.raises(ValidationError, match=f"learns is {learns}: that needs a warm_start"):
+        TrainParams(**(TINY | {"learns": learns}))
+
+
+@pytest.mark.parametrize("enlarged", [1, 2])
+def test_a_network_is_shown_training_pictures_as_large_as_stylize_shows_them(
+    enlarged, photographs, style, vgg, tmp_path, monkeypatch
+):
+    shown = []
+    forward = Net.forward
+    monkeypatch.setattr(Net, "forward", lambda net, x: shown.append(tuple(x.shape[2:])) or forward(net, x))
+    params = TrainParams(**(TINY | {"warmup": (), "steps": 2, "enlarged": enlarged}))
+    train(params, photographs, style, vgg, tmp_path)
+    assert shown == [(64 * enlarged,) * 2] * 2 + [(128 * enlarged,) * 2]  # two steps and a preview
+    with Image.open(tmp_path / "preview-000002.png") as preview:
+        assert preview.size == (256, 128)
+
+
+def test_the_weave_of_an_enlarged_painting_is_half_as_coarse(style, vgg):
+    """Judged where it is seen, on the shrunk painting: of VGG16Net's eight pixels four are left."""
+    photograph = torch.full((1, 3, 64, 64), 128.0) + torch.rand(1, 3, 64, 64)
+    columns = torch.arange(64.0).expand(1, 3, 64, 64)
+    eight, four = (photograph + 40 * torch.cos(columns * 2 * torch.pi / period) for period in (8, 4))
+    params = [TrainParams(**(TINY | {"arch": "vgg16", "enlarged": enlarged})) for enlarged in (1, 2)]
+    seen_as_it_is, enlarged = (Objective(p, vgg, style) for p in params)
+    assert enlarged(photograph, four, 1.0)["lattice"] > 10 * enlarged(photograph, eight, 1.0)["lattice"]
+    assert seen_as_it_is(photograph, eight, 1.0)["lattice"] > 1
 
 
 def test_a_warm_start_must_fit(models):

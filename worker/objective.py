@@ -34,7 +34,7 @@ class Objective:
 
     def __init__(self, params: TrainParams, vgg: VGG16, style: StyleTargets) -> None:
         self.params, self.vgg = params, vgg
-        self.period = STRIDES[params.arch]
+        self.period = STRIDES[params.arch] // params.enlarged
         self.targets = {layer: style.grams[layer].to(vgg.mean.device) for layer in STYLE_LAYERS}  # (N, N) each
 
     def __call__(self, photographs: Tensor, paintings: Tensor, style_weight: float) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from core.checkpoints import Card, load, own_weights
 from core.engine import has_bfloat16
@@ -77,7 +78,7 @@ def train(
         lr, weight = _schedule(params, stage, within, main)
         kind = torch.device(device).type
         with torch.autocast(kind, torch.bfloat16, enabled=has_bfloat16(kind)):
-            paintings = run.net(_grained(pictures, params, run.done))
+            paintings = _painted(run.net, pictures, params, run.done)
             losses = reproduction(pictures, paintings) if weight is None else objective(pictures, paintings, weight)
         if not losses["total"].isfinite():
             raise BadParameter(
@@ -109,6 +110,14 @@ def _let_leak(net: Net, leak: float) -> None:
 
     if leak:
         net.layers[-2].register_forward_hook(pass_on)
+
+
+def _painted(net: Net, pictures: Tensor, params: TrainParams, step: int) -> Tensor:
+    """What `net` makes of pictures (B, 3, H, W), of their size, at that step."""
+    if params.enlarged == 1:
+        return net(_grained(pictures, params, step))  # type: ignore[no-any-return]
+    seen = F.interpolate(pictures, scale_factor=float(params.enlarged), mode="bicubic").clamp(0, 255)
+    return F.interpolate(net(_grained(seen, params, step)), pictures.shape[2:], mode="bicubic", antialias=True)
 
 
 def _grained(pictures: Tensor, params: TrainParams, step: int) -> Tensor:
@@ -177,8 +186,7 @@ def _begin(
     net = build(params.arch, vgg, params.upsample)
     if warm:
         net.load_state_dict(own_weights(load(warm, vgg.source)), strict=False)
-    if params.learns == "decoder":
-        net.freeze_below_decoder()
+    net.only(params.learns)
     net = net.to(device).to(memory_format=torch.channels_last)
     output = list(net.layers[-1].parameters())
     body = [p for p in net.parameters() if p.requires_grad and all(p is not q for q in output)]
@@ -212,7 +220,7 @@ def _save_state(folder: Path, run: Run, identity: dict[str, str]) -> None:
 def _write_preview(folder: Path, run: Run, params: TrainParams, photograph: Tensor, device: str) -> None:
     """The photograph and its painting side by side, as `preview-<step>.png`."""
     with torch.no_grad():
-        painting = run.net(_grained(photograph, params, 0).to(device)).cpu()
+        painting = _painted(run.net, photograph.to(device), params, 0).cpu()
     both = torch.cat([photograph, painting], 3)[0].clamp(0, 255).round().byte().permute(1, 2, 0)  # (H, 2W, 3)
     with replacing(folder / f"preview-{run.done:06d}.png") as temporary:
         Image.fromarray(both.numpy()).save(temporary)
