@@ -74,8 +74,8 @@ class Net(nn.Module):
     def body(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def only(self, learns: Learns) -> None:
-        """From now on only those layers learn: the `decoder` begins with the first `Up`, its `end` with the second."""
+    def let_learn(self, learns: Learns) -> None:
+        """Freeze the layers that do not learn, those before the `decoder`, the first `Up`, or its `end`, the second."""
         ups = [k for k, layer in enumerate(self.layers) if isinstance(layer, Up)]
         first = {"all": 0, "decoder": ups[0], "end": ups[1]}[learns]
         self.layers[:first].requires_grad_(False)

@@ -62,7 +62,7 @@ class TrainParams(BaseModel):
         ge=1,
         le=2,
         description="how many times as large the network sees them; its paintings are shrunk again before they are "
-        "judged, as `/stylize` shrinks them",
+        "judged, much as `/stylize` does with vgg16",
     )
     batch: int = Field(4, ge=1, le=256, description="pictures a step")
     steps: int | None = Field(None, ge=1, le=1_000_000, description="steps of the main stage; one epoch unless told")

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from core.recipes import Stage, TrainParams
+from core.recipes import ENLARGED, Stage, TrainParams
 
 Kind = Literal["report", "ours"]
 
@@ -73,16 +73,16 @@ OURS_WARM_BY_ARCH: dict[str, dict[str, Any]] = {
     "aonet": {"brightness_weight": 0.5},
     "vgg16": {
         "size": 160,
-        "enlarged": 2,
+        "enlarged": ENLARGED["vgg16"],
         "content_layers": ("relu2_2", "relu3_3", "relu4_2"),
         "brightness_weight": 3,
         "checkerboard_weight": 400,
     },
 }
 """What changes further by network. Without the brightness VGG16Net's paintings are ornaments with no subject; without
-the checkerboard there are fine dots in its strokes. AONet keeps outlines by itself. VGG16Net paints small photographs
-twice as large (`core.recipes.ENLARGED`): trained on pictures as they are, its strokes came out half as large as meant,
-and its weave, droplets and beads, once shrunk, cost nothing."""
+the checkerboard there are fine dots in its strokes. AONet keeps outlines by itself. Trained on
+pictures as they are, VGG16Net's strokes came out half as large as meant once they were shrunk, and no loss saw the
+weave, droplets and beads that were left of them."""
 
 OURS_WARM_BY_ROW: dict[tuple[str, str], dict[str, Any]] = {
     ("aonet", "tinyimagenet"): {"size": 160},
@@ -113,19 +113,16 @@ tiles: with the style in every quarter AONet's scream and shipwreck were mud aft
 
 OURS_OF_SAME_STYLE: dict[str, dict[str, dict[str, Any]]] = {
     "vgg16": {
-        style: {"learns": "end", "style_weight": weight}
-        for style, weight in {
-            "wave": 14,
-            "the_scream": 12,
-            "udnie": 14,
-            "the_shipwreck": 5,
-            "rain_princess": 8,
-        }.items()
+        "wave": {"learns": "end", "style_weight": 14},
+        "the_scream": {"learns": "end", "style_weight": 12},
+        "udnie": {"learns": "end", "style_weight": 14},
+        "the_shipwreck": {"learns": "end"},
+        "rain_princess": {"learns": "end"},
     }
 }
 """Where a network that starts from its own style needs other numbers. From pictures of 64 px all of VGG16Net learnt to
-see less of a subject; its end makes new strokes of what it sees, takes a hundredth of the room in the clone, and lets
-the style weigh more."""
+see less of a subject; its end makes new strokes of what it sees, lets the style weigh more, and is a hundredth of the
+weights: the others are in the clone once."""
 
 FIRST = "coco"
 """The dataset that each network is trained on first; on the other each style starts from itself."""

@@ -153,6 +153,8 @@ def _training(name: str, entry: Entry) -> str:
     stages = [(stage.steps, stage.batch, stage.size) for stage in p.warmup] + [(p.steps or 0, p.batch, p.size)]
     steps = " + ".join(f"{steps:,}" for steps, _, _ in stages)
     sizes = " + ".join(f"{batch} x {size}²" for _, batch, size in stages)
+    if p.enlarged > 1:
+        sizes += f", seen at {p.enlarged} times the side"
     log = entry.path.with_suffix(".csv")
     seconds = "not kept"
     if log.exists():

@@ -370,6 +370,11 @@ def test_a_decoder_alone_needs_layers_that_have_learnt(learns):
         TrainParams(**(TINY | {"learns": learns}))
 
 
+def test_enlarged_pictures_where_torch_computes_in_bfloat16(photographs, style, vgg, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "has_bfloat16", lambda device: True)
+    assert train(TrainParams(**(TINY | {"warmup": (), "steps": 1, "enlarged": 2})), photographs, style, vgg, tmp_path)
+
+
 @pytest.mark.parametrize("enlarged", [1, 2])
 def test_a_network_is_shown_training_pictures_as_large_as_stylize_shows_them(
     enlarged, photographs, style, vgg, tmp_path, monkeypatch

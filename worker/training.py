@@ -113,11 +113,15 @@ def _let_leak(net: Net, leak: float) -> None:
 
 
 def _painted(net: Net, pictures: Tensor, params: TrainParams, step: int) -> Tensor:
-    """What `net` makes of pictures (B, 3, H, W), of their size, at that step."""
+    """What `net` makes of pictures (B, 3, H, W), of their size, at that step.
+
+    Unlike `core.paint` this shrinks before values are cut to 0..255, and bicubically: torch has no Lanczos.
+    """
     if params.enlarged == 1:
         return net(_grained(pictures, params, step))  # type: ignore[no-any-return]
     seen = F.interpolate(pictures, scale_factor=float(params.enlarged), mode="bicubic").clamp(0, 255)
-    return F.interpolate(net(_grained(seen, params, step)), pictures.shape[2:], mode="bicubic", antialias=True)
+    painting = net(_grained(seen, params, step)).float()  # on a CPU antialiasing has no bfloat16
+    return F.interpolate(painting, pictures.shape[2:], mode="bicubic", antialias=True)
 
 
 def _grained(pictures: Tensor, params: TrainParams, step: int) -> Tensor:
@@ -186,7 +190,7 @@ def _begin(
     net = build(params.arch, vgg, params.upsample)
     if warm:
         net.load_state_dict(own_weights(load(warm, vgg.source)), strict=False)
-    net.only(params.learns)
+    net.let_learn(params.learns)
     net = net.to(device).to(memory_format=torch.channels_last)
     output = list(net.layers[-1].parameters())
     body = [p for p in net.parameters() if p.requires_grad and all(p is not q for q in output)]
