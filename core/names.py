@@ -52,10 +52,10 @@ def is_name(text: str) -> bool:
 def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> NotFound:
     """The error for a name that is none: says which there are and which is nearest."""
     names = list(known)
-    styles = {_style(each) for each in names}
-    if _style(name) != "*":
-        styles = set(get_close_matches(_style(name), styles, cutoff=0.4))
-    nearest = get_close_matches(name, [each for each in names if _style(each) in styles], n=1, cutoff=0.4)
+    styles = {style_of(each) for each in names}
+    if style_of(name) != "*":
+        styles = set(get_close_matches(style_of(name), styles, cutoff=0.4))
+    nearest = get_close_matches(name, [each for each in names if style_of(each) in styles], n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]}?" if nearest else ""
     return NotFound(
         f"There is no {what} {name[:80]!r}.{hint} There are: {', '.join(names) or 'none'}.{advice}",
@@ -64,7 +64,7 @@ def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> Not
     )
 
 
-def _style(name: str) -> str:
+def style_of(name: str) -> str:
     """The last part of a model's name, without network and dataset, which many share; any other name as it is."""
     return name.rpartition("/")[2]
 

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from core.names import style_of
 from core.recipes import ENLARGED, Stage, TrainParams
 
 Kind = Literal["report", "ours"]
@@ -88,7 +89,7 @@ OURS_WARM_BY_ROW: dict[tuple[str, str], dict[str, Any]] = {
     ("aonet", "tinyimagenet"): {"size": 160},
     ("vgg16", "tinyimagenet"): {"size": 128},
 }
-"""What changes further by network and dataset: pictures of 64 px say no more at a larger size."""
+"""What changes further by network and dataset: pictures of 64 px are only blurred at a larger size, and cost more."""
 
 OURS_BY_STYLE: dict[str, dict[str, dict[str, Any]]] = {
     "aonet": {
@@ -122,7 +123,7 @@ OURS_OF_SAME_STYLE: dict[str, dict[str, dict[str, Any]]] = {
 }
 """Where a network that starts from its own style needs other numbers. From pictures of 64 px all of VGG16Net learnt to
 see less of a subject; its end makes new strokes of what it sees, lets the style weigh more, and is a hundredth of the
-weights: the others are in the clone once."""
+weights, so that git packs the rest once."""
 
 FIRST = "coco"
 """The dataset that each network is trained on first; on the other each style starts from itself."""
@@ -150,7 +151,7 @@ def recipe(arch: str, dataset: str, style: str, kind: Kind = "report", **changes
         if start := changes.get("warm_start"):
             row = row | OURS_WARM | OURS_WARM_BY_ARCH.get(arch, {}) | OURS_WARM_BY_ROW.get((arch, dataset), {})
         row = row | OURS_BY_STYLE.get(arch, {}).get(style, {})
-        if start and start.rpartition("/")[2] == style:
+        if start and style_of(start) == style:
             row = row | OURS_OF_SAME_STYLE.get(arch, {}).get(style, {})
     return TrainParams(arch=arch, dataset=dataset, style=style, **(row | changes))
 

@@ -25,7 +25,7 @@ from worker.evaluation import Evaluation, evaluate
 SIDE = 256
 """Short side of the photographs, px."""
 
-MEASURE = 2  # raise it when something else is measured; FORM is the networks'. bfloat16 and float32 differ little
+MEASURE = 2  # raise it when something else is measured; FORM is raised when the networks compute something else
 
 Names = tuple[str, str, str]
 """Network, dataset, style."""
