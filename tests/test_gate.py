@@ -260,7 +260,7 @@ def test_one_key_has_half_of_the_places_at_most(settings, tmp_path, png):
 def test_a_nearly_full_disk_takes_no_jobs_and_paints_on(settings, png, monkeypatch):
     usage = space.shutil.disk_usage("/")._replace(total=1000, used=960, free=40)
     monkeypatch.setattr(space.shutil, "disk_usage", lambda path: usage)
-    with opened(settings) as client:
+    with opened(settings, min_free=Settings.model_fields["min_free"].default) as client:
         full = submit(client, png)
         assert (full.status_code, full.json()["error"]) == (507, "no_space")
         assert "4.0%" in full.json()["detail"]

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from core import gatys
+from core import gatys, gatys_loss
 from core.errors import BadParameter, NotFound
 from core.gatys import Stage, paint_pixels, plan
 from core.gatys_loss import PixelLoss
@@ -134,6 +134,13 @@ def test_gram_matrices_are_blended_by_weight():
 # --- the loss
 
 
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss in float32, on a processor too that is faster in bfloat16."""
+    monkeypatch.setattr(gatys_loss, "has_bfloat16", lambda device: False)
+
+
+@pytest.mark.usefixtures("float32")
 def test_a_picture_in_its_own_style_costs_nothing(picture, vgg):
     pixels = to_pixels(picture.rgb[:48, :64].copy(), "cpu")
     own = style_targets(picture.rgb[:48, :64], "", 48, PIXEL_STYLE_LAYERS, vgg)
@@ -142,6 +149,7 @@ def test_a_picture_in_its_own_style_costs_nothing(picture, vgg):
     assert losses["total"] == losses["style"] < 1e-6
 
 
+@pytest.mark.usefixtures("float32")
 def test_normalised_terms_are_near_one(picture, style, vgg):
     """No features cost the photograph's mean square over its variance, and no Gram matrix 1 a layer."""
     photograph = to_pixels(picture.rgb, "cpu")
@@ -160,6 +168,17 @@ def test_normalised_terms_are_near_one(picture, style, vgg):
     assert losses["content"].item() == pytest.approx((wanted.square().mean() / loss.content_units["relu4_2"]).item())
     assert losses["content"] > 1
     assert losses["style"].item() == pytest.approx(2 * (1 + 3 + 1))
+
+
+def test_bfloat16_costs_what_float32_does(picture, style, vgg, monkeypatch):
+    losses = []
+    for bfloat16 in (False, True):
+        monkeypatch.setattr(gatys_loss, "has_bfloat16", lambda device, bfloat16=bfloat16: bfloat16)
+        loss = PixelLoss(GatysParams(), vgg, style.targets, to_pixels(picture.rgb, "cpu"))
+        losses.append(loss(to_pixels(picture.rgb[:, ::-1].copy(), "cpu")))
+    assert losses[1]["style"] != losses[0]["style"]
+    for name, exact in losses[0].items():
+        assert losses[1][name].item() == pytest.approx(exact.item(), rel=0.01)
 
 
 def test_a_photograph_of_one_colour_can_be_painted(style, vgg):
