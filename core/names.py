@@ -19,7 +19,7 @@ Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 Arch = Literal["aonet", "vgg16"]
 Upsample = Literal["nearest", "deconv"]
-Learns = Literal["all", "decoder", "end"]
+Learns = Literal["all", "around", "decoder", "end"]
 Device = Literal["auto", "cpu", "cuda"]
 
 STRIDES = {"aonet": 4, "vgg16": 8}

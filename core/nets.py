@@ -68,6 +68,8 @@ class Net(nn.Module):
 
     stride: int
     layers: nn.Sequential
+    middle: int
+    """Number of the first of `layers` that gives the smallest size; the first `Up` is the last that sees it."""
     frozen: tuple[str, ...] = ()
     """Names of submodules whose weights no checkpoint holds."""
 
@@ -75,8 +77,14 @@ class Net(nn.Module):
         raise NotImplementedError
 
     def let_learn(self, learns: Learns) -> None:
-        """Freeze the layers that do not learn, those before the `decoder`, the first `Up`, or its `end`, the second."""
+        """Freeze what does not learn: the middle's convolutions where what is `around` them does, else the layers
+        before the `decoder`, the first `Up`, or its `end`, the second."""
         ups = [k for k, layer in enumerate(self.layers) if isinstance(layer, Up)]
+        if learns == "around":
+            middle = self.layers[self.middle : ups[0] + 1]
+            convs = (module for module in middle.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d))
+            nn.ModuleList(convs).requires_grad_(False)
+            return
         first = {"all": 0, "decoder": ups[0], "end": ups[1]}[learns]
         self.layers[:first].requires_grad_(False)
 
@@ -92,6 +100,7 @@ class AONet(Net):
     """The report's 'AO' network, 1.68 M parameters: InstanceNorm after every convolution but the last."""
 
     stride = STRIDES["aonet"]
+    middle = 6
 
     def __init__(self, upsample: Upsample = "nearest") -> None:
         super().__init__()
@@ -120,6 +129,7 @@ class VGG16Net(Net):
     """
 
     stride = STRIDES["vgg16"]
+    middle = 0
     frozen = ("encoder",)
 
     def __init__(self, encoder: VGG16, upsample: Upsample = "nearest") -> None:

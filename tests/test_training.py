@@ -274,6 +274,16 @@ def test_a_clamped_painting_is_judged_as_it_is_seen_and_still_learns_from_beyond
     assert (beyond.grad[(beyond < 0) | (beyond > 255)] != 0).float().mean() > 0.9
 
 
+def test_the_coarse_style_is_that_of_the_painting_at_half_its_size(style, vgg):
+    small = torch.rand(1, 3, 48, 48) * 255
+    painting = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    fine, both = (
+        Objective(TrainParams(**TINY | {"coarse_weight": weight, "style_tiles": 1}), vgg, style) for weight in (0, 3)
+    )
+    wanted = fine(painting, painting, 2.0)["style"] + 3 * fine(small, small, 2.0)["style"]
+    assert both(painting, painting, 2.0)["style"].item() == pytest.approx(wanted.item(), rel=1e-4)
+
+
 def test_the_first_stage_does_not_ask_for_brightness():
     picture = torch.rand(1, 3, 64, 64) * 100
     copy = picture - picture.mean((2, 3), keepdim=True) + 127.5
@@ -364,7 +374,26 @@ def test_a_decoder_or_its_end_learns_and_the_layers_below_stay(
     assert str(len(net.layers) - 1) in changed
 
 
-@pytest.mark.parametrize("learns", ["decoder", "end"])
+MIDDLES = {
+    "aonet": ["6", *(f"{k}.body.{conv}" for k in range(9, 14) for conv in (0, 3)), "14.conv"],
+    "vgg16": ["0", "3", "6", "9", "12.conv"],
+}
+"""The convolutions that see or give the smallest size."""
+
+
+@pytest.mark.parametrize("arch", MIDDLES)
+def test_what_is_around_the_middle_learns_and_its_convolutions_stay(arch, photographs, style, vgg, models, tmp_path):
+    changes = {"arch": arch, "warmup": (), "warm_start": f"{arch}/coco/plain", "steps": 2, "learns": "around"}
+    params = TrainParams(**(TINY | changes))
+    warm = Zoo(models).warm_start(params)
+    net, _ = train(params, photographs, style, vgg, tmp_path / "run", warm=warm)
+    before = load(warm).layers
+    layers = {name: layer for name, layer in net.layers.named_modules() if hasattr(layer, "weight")}
+    stayed = [name for name, layer in layers.items() if layer.weight.equal(before.get_submodule(name).weight)]
+    assert stayed == MIDDLES[arch]
+
+
+@pytest.mark.parametrize("learns", ["around", "decoder", "end"])
 def test_a_decoder_alone_needs_layers_that_have_learnt(learns):
     with pytest.raises(ValidationError, match=f"learns is {learns}: that needs a warm_start"):
         TrainParams(**(TINY | {"learns": learns}))

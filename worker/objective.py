@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from core.losses import (
     brightness_loss,
@@ -44,13 +45,17 @@ class Objective:
         with torch.no_grad():
             wanted = self.vgg(photographs, p.content_layers)
         features = self.vgg(seen, {*p.content_layers, *STYLE_LAYERS})
+        coarse = self.vgg(F.avg_pool2d(seen, 2), STYLE_LAYERS) if p.coarse_weight else {}
         content = none = photographs.new_zeros(())
         for layer in p.content_layers:
             content = content + content_loss(features[layer], wanted[layer]) / self._unit(wanted[layer])
         style = none
         for layer, target in self.targets.items():
             terms = [style_loss(part, target) for part in self._parts(features[layer], photographs.shape[-1])]
-            style = style + torch.stack(terms).mean() / (target.square().mean() if p.normalise else 1)
+            loss = torch.stack(terms).mean()
+            if coarse:
+                loss = loss + p.coarse_weight * style_loss(coarse[layer], target)
+            style = style + loss / (target.square().mean() if p.normalise else 1)
         unit = self._unit(photographs)
         more: dict[str, tuple[float, Callable[[], Tensor]]] = {
             "tv": (p.tv_weight, lambda: tv_loss(seen) / unit),
