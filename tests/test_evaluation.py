@@ -117,7 +117,7 @@ def test_figures_are_measured_once_and_the_page_shows_them(impasto, photo, photo
     assert losses["last"]["total"] < losses["first"]["total"]
     assert f"| plain | {losses['first']['total']:.3g} | {losses['last']['total']:.3g} |" in text
     assert "| `aonet/coco/plain` |" in text.split("## Training")[1].split("## Where")[0]
-    with Image.open(page.with_suffix(".jpg")) as grid:
+    with Image.open(page.with_suffix(".webp")) as grid:
         assert grid.width > 2 * 48 and grid.height > 40
 
     figures["aonet/coco/plain"]["correlation"] = 0.123

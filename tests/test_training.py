@@ -327,7 +327,12 @@ def test_the_twenty_models():
 EXCEPTIONS = {
     ("aonet", "coco", "the_scream"): {"warm_start": "aonet/coco/the_scream", "leak": 0},
     ("aonet", "coco", "udnie"): {"warm_start": "aonet/coco/udnie"},
-    ("aonet", "coco", "wave"): {"warm_start": "aonet/coco/wave"},
+    ("aonet", "coco", "wave"): {
+        "warm_start": "aonet/coco/wave",
+        "steps": 1000,
+        "size": 256,
+        "style_weight": 4,
+    },
     ("vgg16", "coco", "wave"): {"warm_start": "vgg16/coco/wave", "steps": 400},
     ("vgg16", "coco", "the_scream"): {"warm_start": "vgg16/coco/the_scream", "steps": 250},
     ("vgg16", "coco", "udnie"): {"warm_start": "vgg16/coco/udnie", "steps": 400},
