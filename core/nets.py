@@ -81,9 +81,9 @@ class Net(nn.Module):
         before the `decoder`, the first `Up`, or its `end`, the second."""
         ups = [k for k, layer in enumerate(self.layers) if isinstance(layer, Up)]
         if learns == "around":
-            middle = self.layers[self.middle : ups[0] + 1]
-            convs = (module for module in middle.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d))
-            nn.ModuleList(convs).requires_grad_(False)
+            for module in self.layers[self.middle : ups[0] + 1].modules():
+                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                    module.requires_grad_(False)
             return
         first = {"all": 0, "decoder": ups[0], "end": ups[1]}[learns]
         self.layers[:first].requires_grad_(False)

@@ -95,8 +95,8 @@ class TrainParams(BaseModel):
     coarse_weight: float = Field(
         0,
         ge=0,
-        description="the style once more, of the painting at half its size, weighted so many times as at full size: "
-        "forms twice as large as strokes, even areas that are painted too",
+        description="the style once more, of the whole painting at half its size, weighted so many times as at full "
+        "size: forms larger than strokes",
     )
     excess_weight: float = Field(
         0, ge=0, description="weight of values beyond 0..255, which clamp alone does not bring back from far out"
@@ -131,9 +131,9 @@ class TrainParams(BaseModel):
     )
     learns: Learns = Field(
         "all",
-        description="the layers that learn: all; what is around the middle's convolutions, which see or give the "
-        "smallest size; those of the decoder, from the first enlarging on; or those of its end, from the second on: "
-        "then strokes change, and what the network sees of a photograph stays",
+        description="the layers that learn: all; all but the convolutions of the middle, which sees or gives the "
+        "smallest size (around); those of the decoder, from the first enlarging on; or those of its end, from the "
+        "second on: then strokes change, and what the network sees of a photograph stays",
     )
 
     grain: float | None = Field(

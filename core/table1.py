@@ -81,7 +81,7 @@ OURS_WARM_BY_ARCH: dict[str, dict[str, Any]] = {
     },
 }
 """What changes further by network. Without the brightness VGG16Net's paintings are ornaments with no subject; without
-the checkerboard there are fine dots in its strokes. AONet keeps outlines by itself. Trained on
+the checkerboard there are fine dots in its strokes. AONet keeps outlines by itself, but for wave. Trained on
 pictures as they are, VGG16Net's strokes came out half as large as meant once they were shrunk, and no loss saw the
 weave, droplets and beads that were left of them."""
 
@@ -133,8 +133,7 @@ OURS_OF_SAME_STYLE: dict[str, dict[str, dict[str, Any]]] = {
 """Where a network that starts from its own style needs other numbers. From pictures of 64 px all of VGG16Net learnt to
 see less of a subject; its end makes new strokes of what it sees, lets the style weigh more, and is a hundredth of the
 weights, so that git packs the rest once. AONet's wave had its texture in islands, with empty cream between them where a
-face should be; coarse, and with what is around the middle learning, the face is whole. VGG16Net's udnie, tried so, has
-fewer flecks, but of the style 17% is left where its end alone leaves 11% (six photographs)."""
+face should be: with all five of these there are fewer, and outlines between them. COCO's had a style weight of 4."""
 
 FIRST = "coco"
 """The dataset that each network is trained on first; on the other each style starts from itself."""

@@ -56,6 +56,16 @@ def test_it_paints_what_the_network_paints(exact, models, arch, size):
     assert np.abs(painting - by_torch(path, rgb)).max() <= 0.6  # rounding, and a little
 
 
+def test_bfloat16_paints_what_the_network_paints(engine, models):
+    if cpu_precision() != "bf16":
+        pytest.skip("this processor has no bfloat16")
+    for arch in ARCHS:
+        path = models / arch / "coco/plain.safetensors"
+        for size in SIZES[1:]:  # of 16 px VGG16Net's norms have four values each, and amplify what is rounded off
+            rgb = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+            assert psnr(engine.painter(path)(rgb), by_torch(path, rgb)) > 30  # untrained networks amplify noise
+
+
 def test_torch_paints_the_same_where_openvino_is_missing(cache, models, photo, monkeypatch):
     monkeypatch.setattr(module, "has_openvino", lambda: False)
     path = models / "aonet/coco/plain.safetensors"

@@ -274,12 +274,13 @@ def test_a_clamped_painting_is_judged_as_it_is_seen_and_still_learns_from_beyond
     assert (beyond.grad[(beyond < 0) | (beyond > 255)] != 0).float().mean() > 0.9
 
 
-def test_the_coarse_style_is_that_of_the_painting_at_half_its_size(style, vgg):
-    small = torch.rand(1, 3, 48, 48) * 255
-    painting = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+def test_the_coarse_style_is_that_of_the_painting_as_it_is_seen_at_half_its_size(style, vgg):
     fine, both = (
         Objective(TrainParams(**TINY | {"coarse_weight": weight, "style_tiles": 1}), vgg, style) for weight in (0, 3)
     )
+    painting = torch.rand(2, 3, 96, 97) * 400 - 70
+    seen = painting.clamp(0, 255)[..., :96]
+    small = (seen[..., ::2, ::2] + seen[..., 1::2, ::2] + seen[..., ::2, 1::2] + seen[..., 1::2, 1::2]) / 4
     wanted = fine(painting, painting, 2.0)["style"] + 3 * fine(small, small, 2.0)["style"]
     assert both(painting, painting, 2.0)["style"].item() == pytest.approx(wanted.item(), rel=1e-4)
 
@@ -383,7 +384,16 @@ MIDDLES = {
     "aonet": ["6", *(f"{k}.body.{conv}" for k in range(9, 14) for conv in (0, 3)), "14.conv"],
     "vgg16": ["0", "3", "6", "9", "12.conv"],
 }
-"""The convolutions that see or give the smallest size."""
+"""The convolutions of the layers that see or give the smallest size."""
+
+
+@pytest.mark.parametrize("upsample", ["nearest", "deconv"])
+@pytest.mark.parametrize("arch", MIDDLES)
+def test_what_is_around_the_middle_lets_its_convolutions_stay(arch, upsample, vgg):
+    net = build(arch, vgg, upsample)
+    net.let_learn("around")
+    convs = [name for name, w in net.layers.named_parameters() if name.endswith("weight") and not w.requires_grad]
+    assert convs == [f"{name}.weight" for name in MIDDLES[arch]]
 
 
 @pytest.mark.parametrize("arch", MIDDLES)
@@ -399,7 +409,7 @@ def test_what_is_around_the_middle_learns_and_its_convolutions_stay(arch, photog
 
 
 @pytest.mark.parametrize("learns", ["around", "decoder", "end"])
-def test_a_decoder_alone_needs_layers_that_have_learnt(learns):
+def test_a_part_that_learns_needs_others_that_have_learnt(learns):
     with pytest.raises(ValidationError, match=f"learns is {learns}: that needs a warm_start"):
         TrainParams(**(TINY | {"learns": learns}))
 

@@ -31,6 +31,8 @@ class Objective:
 
     With `normalise` (ours) each style term is divided by its target Gram's mean square, and content, total variation,
     lattice, checkerboard and excess by the variance of what they compare with: a weight means the same at every layer.
+    `coarse_weight` (ours) adds to eq. 6 the style of the painting at half its size, without tiles or margin: there a
+    loss network sees twice as far, and asks for forms larger than strokes.
     """
 
     def __init__(self, params: TrainParams, vgg: VGG16, style: StyleTargets) -> None:
@@ -45,7 +47,7 @@ class Objective:
         with torch.no_grad():
             wanted = self.vgg(photographs, p.content_layers)
         features = self.vgg(seen, {*p.content_layers, *STYLE_LAYERS})
-        coarse = self.vgg(F.avg_pool2d(seen, 2), STYLE_LAYERS) if p.coarse_weight else {}
+        coarse = self.vgg(F.avg_pool2d(seen, 2), STYLE_LAYERS) if p.coarse_weight else None
         content = none = photographs.new_zeros(())
         for layer in p.content_layers:
             content = content + content_loss(features[layer], wanted[layer]) / self._unit(wanted[layer])
