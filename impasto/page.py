@@ -40,7 +40,8 @@ On {photographs} photographs that nothing is trained on, short side 256 px, and 
 sees them twice as large). Style loss of the photograph → of the painting, each layer over the mean square of its
 target's Gram matrix, and what is left of it in all; the content loss at relu2_2 over the variance of the photograph's
 features; the correlation of the painting's relu4_2 features with the photograph's; the energy at the Nyquist frequency
-over the photograph's; and how the weighted content and style losses share the total (the report's fig. 6).
+over the photograph's; and how the weighted content and style losses share the total (the report's fig. 6; style at
+half size, where a model was trained with it, is part of its style).
 """
 
 PIXELS = """## Beside the optimisation of the pixels
@@ -78,12 +79,12 @@ def write_page(
     figures: Figures,
     sources: Sources,
 ) -> None:
-    """Write `page`, and the grid beside it as JPEG. Raises as `compare`, `find_style` and `paint_pixels`."""
+    """Write `page`, and the grid beside it as WebP. Raises as `compare`, `find_style` and `paint_pixels`."""
     engine = open_engine(sources.settings)
     picture = decode(photograph.read_bytes(), OWN)
-    grid = page.with_suffix(".jpg")
+    grid = page.with_suffix(".webp")
     sheet = compare(models, engine.painter, picture, CompareParams(side=SIDE, paint_size=PAINT_SIZE))
-    write_bytes(grid, encode(sheet, "jpeg", quality=90))
+    write_bytes(grid, encode(sheet, "webp", quality=70))
     pixels = _pixels({style for _, _, style in models}, picture, file_sha256(photograph), figures, sources)
     entries = [("/".join(names), entry) for names, entry in models.items()]
     parts = [

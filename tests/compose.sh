@@ -74,7 +74,7 @@ gatys() { # EVALUATIONS -> id
 }
 training() { # NAME STEPS -> id
     curl -sSf -F kind=train -F "name=$1" -F style=wave -F recipe=report -F size=64 -F batch=1 -F "steps=$2" \
-        -F content_images=@docs/cat.jpg -F content_images=@docs/painted.png "$url/jobs" | field id
+        -F content_images=@docs/cat.jpg -F content_images=@docs/painted.webp "$url/jobs" | field id
 }
 status_is() { [[ $(job "$1" | field status) == "$2" ]]; }
 beyond() { (($(job "$1" | field progress step) >= $2)); }
