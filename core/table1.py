@@ -133,7 +133,7 @@ OURS_OF_SAME_STYLE: dict[str, dict[str, dict[str, Any]]] = {
 """Where a network that starts from its own style needs other numbers. From pictures of 64 px all of VGG16Net learnt to
 see less of a subject; its end makes new strokes of what it sees, lets the style weigh more, and is a hundredth of the
 weights, so that git packs the rest once. AONet's wave had its texture in islands, with empty cream between them where a
-face should be: with all five of these there are fewer, and outlines between them. COCO's had a style weight of 4."""
+face should be: with all five of these there are fewer, and outlines between. COCO's had a style weight of 4."""
 
 FIRST = "coco"
 """The dataset that each network is trained on first; on the other each style starts from itself."""
