@@ -79,7 +79,12 @@ def _form() -> dict[str, Any]:
             "description": "train: photographs to learn from, or zip files of them",
         },
         "name": {"type": "string", "description": "train: the new style's name"},
-        "recipe": {"type": "string", "enum": ["ours", "report"], "default": "ours", "description": "train: defaults"},
+        "recipe": {
+            "type": "string",
+            "enum": ["ours", "report"],
+            "default": "ours",
+            "description": "the objective: ours, or the report's Algorithm 1 or 2",
+        },
         "webhook": {"type": "string", "format": "uri", "description": "called with a signed POST when the job is over"},
     }
     for model in (TrainJobParams, GatysParams):
@@ -87,7 +92,7 @@ def _form() -> dict[str, Any]:
         properties |= {
             name: field
             for name, field in schema["properties"].items()
-            if name not in ("named_style", "warmup") and name not in properties
+            if name != "named_style" and name not in properties
         }
     content = {"multipart/form-data": {"schema": {"type": "object", "properties": properties, "required": ["kind"]}}}
     return {"requestBody": {"required": True, "content": content}}

@@ -23,12 +23,12 @@ from core.images import SUFFIXES, Picture, encode, resize
 from core.jobs import KINDS, Job, Kind
 from core.kept import find_kept
 from core.names import MIN_SIDE, is_name
-from core.recipes import STYLE_LAYERS, STYLE_SIZE, GatysParams, TrainJobParams
+from core.recipes import STYLE_SIZE, GatysParams, TrainJobParams, TrainParams
 from core.settings import Settings
 from core.storage import Storage
 from core.table1 import recipe
 from core.webhooks import check_url
-from core.weights import loss_network_sha256
+from core.weights import check_recipe, loss_network_sha256
 
 FILES: dict[Kind, set[str]] = {"gatys": {"image", "style_image"}, "train": {"style_image", "content_images"}}
 """Fields that are files, by kind."""
@@ -100,8 +100,9 @@ class Submission:
         self._check_style(params.style, styles, MOST_STYLES)
         if params.style_blend and len(params.style_blend) != styles:
             raise BadParameter(f"style_blend has {len(params.style_blend)} weights for {styles} style pictures.")
+        check_recipe(params.recipe, self.settings.vgg16)
         if params.style:
-            self._check_kept(params.style, STYLE_SIZE, params.style_layers)
+            self._check_kept(params.style, STYLE_SIZE, params)
         if len(self.files.get("image", [])) != 1:
             raise BadParameter("image: send one photograph as a file: curl -F kind=gatys -F image=@photo.jpg …")
         return params
@@ -124,8 +125,9 @@ class Submission:
             raise _located(error) from error
         self.zoo.warm_start(params)
         self._check_style(named, len(self.files.get("style_image", [])), 1)
+        check_recipe(params.recipe, self.settings.vgg16)
         if named:
-            self._check_kept(named, params.style_size, STYLE_LAYERS)
+            self._check_kept(named, params.style_size, params)
         return _validated(TrainJobParams, {**params.model_dump(), "named_style": named})
 
     def _check_style(self, name: str | None, pictures: int, most: int) -> None:
@@ -135,8 +137,9 @@ class Submission:
         if pictures > most:
             raise BadParameter(f"{pictures} style pictures were sent; {most} is the most.")
 
-    def _check_kept(self, style: str, size: int, layers: tuple[str, ...]) -> None:
-        find_kept(self.settings.models / "styles", style, size, layers, loss_network_sha256(self.settings.vgg16))
+    def _check_kept(self, style: str, size: int, params: GatysParams | TrainParams) -> None:
+        loss_network = loss_network_sha256(self.settings.vgg16)
+        find_kept(self.settings.models / "styles", style, size, params.scales, params.style_layers, loss_network)
 
     def _webhook(self) -> str | None:
         url = self._one("webhook")

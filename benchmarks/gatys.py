@@ -10,10 +10,10 @@ from statistics import median
 
 import numpy as np
 import torch
+from core.gatys_loss import PixelLoss
 
 from benchmarks.engine import cat, seconds
 from core.gatys import Step, paint_pixels
-from core.gatys_loss import PixelLoss
 from core.gatys_run import Loss, Run, to_pixels
 from core.gatys_style import Style, find_style
 from core.images import Picture

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
 from core.errors import BadCheckpoint, BadParameter
@@ -38,9 +38,13 @@ class Card(BaseModel):
     """Of the style image's file."""
     images: int
     """Photographs that it was trained on."""
+    folders: dict[str, int] = {}
+    """How many of them were in which folder."""
     loss_network: str
     """`bundled`, `imagenet` or the name of a file."""
     loss_network_sha256: str
+    encoder_sha256: str | None = None
+    """Of VGG16Net's frozen part; of older cards it is the loss network."""
     warm_start_sha256: str | None = None
     """Of the checkpoint that `params.warm_start` names."""
     first_losses: dict[str, float]
@@ -50,6 +54,20 @@ class Card(BaseModel):
     """What it was trained on."""
     created: AwareDatetime
     bits: Literal[8, 16] = 16
+    grain: float | None = None
+    """Of a model from before `core.objective`: deviation of the grey noise that its photographs are shown with."""
+    pixels: bool = False
+    """Of such a model: its last convolution speaks in levels of 0..255, not in units."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_before(cls, values: Any) -> Any:
+        """A card from before `core.objective` has parameters that are none any more."""
+        if not isinstance(values, dict) or "recipe" in (old := values.get("params", {})) or "arch" not in old:
+            return values
+        known = {name: value for name, value in old.items() if name in TrainParams.model_fields}
+        more = {"recipe": "report", "style_size": old.get("style_size", 384)}
+        return values | {"params": known | more, "grain": old.get("grain"), "pixels": True}
 
     @property
     def stride(self) -> int:
@@ -85,26 +103,39 @@ def load(path: Path, vgg16: str = "bundled") -> Net:
     from safetensors.torch import load_file
 
     from core.nets import build
-    from core.vgg import load_vgg16
+    from core.vgg import load_encoder
 
     card = read_card(path)
     encoder = None
     if card.params.arch == "vgg16":
-        encoder = load_vgg16(card.loss_network if card.loss_network in ("bundled", "imagenet") else vgg16)
-        if encoder.sha256 != card.loss_network_sha256:
+        encoder = load_encoder(card.loss_network if card.loss_network in ("bundled", "imagenet") else vgg16)
+        wanted = card.encoder_sha256 or card.loss_network_sha256
+        if encoder.sha256 != wanted:
             raise BadCheckpoint(
-                f"{path} was trained with another VGG16 ({card.loss_network_sha256[:12]}…) than the one here "
+                f"{path} was trained with another VGG16 ({wanted[:12]}…) than the one here "
                 f"({encoder.sha256[:12]}…, {encoder.source}): set vgg16 to that one."
             )
     net = build(card.params.arch, encoder, card.params.upsample)
     try:
         weights = dequantise(load_file(path))
+        if card.pixels:
+            _to_units(weights)
         missing, unexpected = net.load_state_dict(weights, strict=False)
     except (SafetensorError, OSError, RuntimeError, KeyError) as error:
         raise BadCheckpoint(f"{path} does not fit its network: {error}") from error
     if unexpected or any(not name.startswith(net.frozen) for name in missing):
         raise BadCheckpoint(f"{path} does not fit its network: its weights have other names.")
     return net.requires_grad_(False).eval()
+
+
+def _to_units(weights: dict[str, Tensor]) -> None:
+    """Let the last convolution, which spoke in levels of 0..255, speak in the units of today, in place."""
+    from core.nets import PIXEL_MEAN, PIXEL_SCALE
+
+    last = max((name for name in weights if name.endswith(".bias")), key=lambda name: int(name.split(".")[1]))
+    weights[last] = (weights[last] - PIXEL_MEAN) / PIXEL_SCALE
+    kernel = last.replace(".bias", ".weight")
+    weights[kernel] = weights[kernel] / PIXEL_SCALE
 
 
 def own_weights(net: Net) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Painter = Callable[[Bytes], Bytes]
 """uint8 RGB (H, W, 3), from 16 px a side -> its painting, of the same shape. Safe to call from many threads."""
 
-FORM = 2  # of what is kept on disk of the models: raise it when what the networks compute changes
+FORM = 3  # of what is kept on disk of the models: raise it when what the networks compute changes
 _KEEP_PIXELS = 2_000_000  # a larger picture's working memory, about 350 bytes a pixel, is given back after it
 
 
@@ -99,7 +99,7 @@ class Engine:
 
     def _make(self, path: Path) -> Painter:
         card = checkpoints.read_card(path)
-        stride, grain = card.stride, card.params.grain
+        stride, grain = card.stride, card.grain
         if self.device != "cpu" or not has_openvino():
             return TorchPainter(checkpoints.load(path, self.vgg16), self.device, grain)
         try:

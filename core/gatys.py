@@ -10,19 +10,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
+from core.engine import has_bfloat16
 from core.errors import BadParameter
-from core.gatys_loss import PixelLoss
 from core.gatys_run import Run, to_pixels, to_rgb
 from core.gatys_style import Style
 from core.images import Bytes, Picture, fit, resize
+from core.loss_networks import LossNetworks
 from core.memory import keep_memory
 from core.names import MIN_SIDE
+from core.objective import Loss
 from core.paint import with_colors_of
-from core.recipes import COARSE_ABOVE, GatysParams
+from core.recipes import GatysParams
+from core.recolour import recoloured
 from core.spectrum import Spectrum
-from core.vgg import VGG16
 
+COARSE_ABOVE = 384  # px of the long side above which the first half of the evaluations is done at half size
 SAVING = 20  # times what saving took last is worked before it is done again: the state of a large picture is large
 NOISE = 40  # levels of 0..255, about, of the noise that a picture may start as
 
@@ -38,8 +42,8 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What a step reports: its number from 1, how many there are, the weighted losses (content, style, tv, total) of
-    the picture that it began with, the seconds that it took and those left.
+    """What a step reports: its number from 1, how many there are, the weighted losses of the picture that it began with
+    and their total, the seconds that it took and those left.
 
     `picture()` gives the best painting so far, at the size being optimised; it costs nothing unless it is called.
     """
@@ -56,7 +60,7 @@ def paint_pixels(
     picture: Picture,
     style: Style,
     params: GatysParams,
-    vgg: VGG16,
+    networks: LossNetworks,
     *,
     device: str = "cpu",
     on_step: Callable[[Step], None] = lambda step: None,
@@ -74,20 +78,20 @@ def paint_pixels(
     CPU gives the same painting, bit for bit, as one that was not.
 
     Raises BadParameter where `picture` is under 16 px a side, where `state` holds a run of another picture, style,
-    loss network or parameters, and where the loss is no number from the start; where it stops being one later, the
+    loss networks or parameters, and where the loss is no number from the start; where it stops being one later, the
     best painting until then is the answer.
     """
     keep_memory()
-    vgg = vgg.to(device).to(memory_format=torch.channels_last)
+    networks = networks.to(device)
     stages = plan(picture.height, picture.width, params)
-    identity = _identity(picture, style, params, vgg)
+    identity = _identity(picture, style, params, networks)
     run = Run(params, device, _beginning(picture, style, params, stages[0]))
     if state and state.exists():
         run.load(state, identity)
     begun = last = saved = time.monotonic()
     took = 0.0
     to_do = _pixels_left(stages, run)
-    for losses in _steps(run, stages, picture, style, vgg):
+    for losses in _steps(run, stages, picture, style, networks):
         now, left = time.monotonic(), _pixels_left(stages, run)
         number = run.done + sum(stage.evaluations for stage in stages[: run.stage])
         seconds_left = (now - begun) * left / (to_do - left)
@@ -106,35 +110,51 @@ def paint_pixels(
 def plan(height: int, width: int, params: GatysParams) -> list[Stage]:
     """The stages for a photograph of that size: one, or coarse to fine at half size before it.
 
-    The long side is `params.size`, never enlarged; a short side stays at 16 px or more, which relu5_1 needs. Raises
-    BadParameter for a photograph under that.
+    The long side is `params.size`, never enlarged; a short side stays at 16 px or more, which the loss networks need.
+    Raises BadParameter for a photograph under that.
     """
     if min(height, width) < MIN_SIDE:
         raise BadParameter(f"The picture is {width}x{height}: it must have {MIN_SIDE} px a side or more.")
     fine = [max(side, MIN_SIDE) for side in fit(height, width, params.size)]
-    coarse = params.coarse_to_fine
-    if coarse is None:
-        coarse = max(fine) > COARSE_ABOVE
-    early = params.num_iterations // 2 if coarse else 0
+    early = params.num_iterations // 2 if max(fine) > COARSE_ABOVE else 0
     half = [max(side // 2, MIN_SIDE) for side in fine]
     stages = [Stage(half[0], half[1], early), Stage(fine[0], fine[1], params.num_iterations - early)]
     return [stage for stage in stages if stage.evaluations]
 
 
-def _steps(run: Run, stages: list[Stage], picture: Picture, style: Style, vgg: VGG16) -> Iterator[dict[str, float]]:
+def _steps(
+    run: Run, stages: list[Stage], picture: Picture, style: Style, networks: LossNetworks
+) -> Iterator[dict[str, float]]:
     """Go through the stages, from where `run` is; the losses of each step, until they are no numbers."""
     for number, stage in enumerate(stages[run.stage :], run.stage):
         if number > run.stage:
             run.enter(number, resize(to_rgb(run.best), stage.height, stage.width))
         photograph = to_pixels(resize(picture.rgb, stage.height, stage.width), run.device)
-        objective = PixelLoss(run.params, vgg, style.targets, photograph)
+        loss = _loss(run.params, style, networks, photograph)
         while run.done < stage.evaluations:
-            losses = run.step(objective)
+            losses = run.step(loss)
             if not isfinite(losses["total"]):
                 if run.best_loss == inf:
                     raise BadParameter(f"The loss is {losses['total']} from the start: try lower weights.")
                 return
             yield losses
+
+
+def _loss(params: GatysParams, style: Style, networks: LossNetworks, photograph: Tensor) -> Loss:
+    """The losses of pixels (1, 3, H, W) that paint `photograph`."""
+    device = photograph.device.type
+
+    def autocast() -> torch.autocast:
+        return torch.autocast(device, torch.bfloat16, enabled=has_bfloat16(device))
+
+    with autocast():
+        of_photograph = networks.objective(params, style.targets).of(photograph)
+
+    def loss(pixels: Tensor) -> dict[str, Tensor]:
+        with autocast():
+            return of_photograph(pixels.contiguous(memory_format=torch.channels_last))
+
+    return loss
 
 
 def _beginning(picture: Picture, style: Style, params: GatysParams, stage: Stage) -> Bytes:
@@ -144,8 +164,11 @@ def _beginning(picture: Picture, style: Style, params: GatysParams, stage: Stage
         spectrum = Spectrum(stage.height, stage.width, "cpu")
         noise = torch.randn(spectrum.shape, generator=torch.Generator().manual_seed(params.seed))
         return to_rgb(127.5 + NOISE * spectrum.pixels(noise))
+    photograph = resize(picture.rgb, stage.height, stage.width)
     if params.init == "content":
-        return resize(picture.rgb, stage.height, stage.width)
+        return photograph
+    if params.init == "recoloured":
+        return to_rgb(recoloured(to_pixels(photograph, "cpu"), style.targets.to("cpu").colours))
     if style.image is None:
         raise BadParameter("init=style needs the style's picture.")
     return np.array(ImageOps.fit(Image.fromarray(style.image), (stage.width, stage.height), Image.Resampling.LANCZOS))
@@ -181,11 +204,11 @@ def _finished(rgb: Bytes, picture: Picture, params: GatysParams) -> Picture:
     return Picture(painting, picture.alpha)
 
 
-def _identity(picture: Picture, style: Style, params: GatysParams, vgg: VGG16) -> dict[str, str]:
-    """What a run goes on with: the same parameters, picture, style and loss network."""
+def _identity(picture: Picture, style: Style, params: GatysParams, networks: LossNetworks) -> dict[str, str]:
+    """What has to be the same for a run to go on: parameters, picture, style and loss networks."""
     return {
         "parameters": params.model_dump_json(),
         "picture": sha256(f"{picture.width}x{picture.height}".encode() + picture.rgb.tobytes()).hexdigest(),
         "style": style.targets.sha256,
-        "loss network": vgg.sha256,
+        "loss networks": networks.sha256,
     }

@@ -1,6 +1,5 @@
 """A painting under way: what is optimised, what moves it and the best so far, in memory and on disk."""
 
-from collections.abc import Callable
 from math import inf, isfinite
 from pathlib import Path
 
@@ -10,14 +9,12 @@ from torch import Tensor
 from core.errors import BadParameter
 from core.files import replacing
 from core.images import Bytes
+from core.objective import Loss
 from core.recipes import GatysParams, differences
 from core.spectrum import Spectrum
 
 HISTORY = 20  # steps that L-BFGS remembers
 FIRST_MOVE = 1.0  # what L-BFGS moves a pixel by or so, of 0..255, before it knows any curvature
-
-Loss = Callable[[Tensor], dict[str, Tensor]]
-"""Pixels (1, 3, H, W) -> weighted losses, scalars; `total` is what is made small."""
 
 
 class Run:

@@ -1,17 +1,20 @@
 """The style of a pixel job: one that is kept by name, or pictures, several of them blended."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from core.errors import BadParameter
 from core.images import Bytes
 from core.recipes import STYLE_SIZE, GatysParams
+from core.recolour import Colours
 from core.styles import StyleTargets, load_targets, style_targets
 from core.vgg import VGG16
+from core.weights import check_recipe
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,24 +43,33 @@ def find_style(params: GatysParams, images: Sequence[StyleImage], folder: Path, 
     if (params.style is None) == (not images):
         given = "neither is" if params.style is None else "both are"
         raise BadParameter(f"Give the name of a style or pictures of one: {given} given.")
+    check_recipe(params.recipe, vgg.source)
     if params.style is not None:
-        return Style(load_targets(folder, params.style, STYLE_SIZE, params.style_layers, vgg))
+        return Style(load_targets(folder, params.style, STYLE_SIZE, params.scales, params.style_layers, vgg))
     weights = params.style_blend or (1.0,) * len(images)
     if len(weights) != len(images):
         raise BadParameter(f"style_blend has {len(weights)} weights for {len(images)} style pictures: give one each.")
     size = round(params.style_scale * STYLE_SIZE)
-    targets = [style_targets(image.rgb, image.sha256, size, params.style_layers, vgg) for image in images]
+    targets = [
+        style_targets(image.rgb, image.sha256, size, params.scales, params.style_layers, vgg) for image in images
+    ]
     return Style(blended(targets, weights), images[0].rgb)
 
 
 def blended(targets: Sequence[StyleTargets], weights: Sequence[float]) -> StyleTargets:
-    """The mean of Gram matrices of the same layers and size, weighted; the hash is one of all hashes and weights."""
+    """The mean of targets of the same scales, layers and size, weighted; the hash is one of all hashes and weights."""
     if len(targets) == 1:
         return targets[0]
     parts = [weight / sum(weights) for weight in weights]
-    grams = {
-        layer: torch.stack([part * t.grams[layer] for part, t in zip(parts, targets, strict=True)]).sum(0)
-        for layer in targets[0].grams
-    }
+
+    def mean(of: Callable[[StyleTargets], Tensor]) -> Tensor:
+        return torch.stack([part * of(t) for part, t in zip(parts, targets, strict=True)]).sum(0)
+
+    first = targets[0]
+    grams = tuple(
+        {layer: mean(lambda t, k=k, layer=layer: t.grams[k][layer]) for layer in scale}  # type: ignore[misc]
+        for k, scale in enumerate(first.grams)
+    )
+    colours = Colours(mean(lambda t: t.colours.mean), mean(lambda t: t.colours.covariance))
     names = " ".join(f"{t.sha256}:{part:.6g}" for part, t in zip(parts, targets, strict=True))
-    return StyleTargets(grams, sha256(names.encode()).hexdigest(), targets[0].size)
+    return StyleTargets(grams, colours, sha256(names.encode()).hexdigest(), first.size)

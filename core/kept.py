@@ -11,9 +11,6 @@ from safetensors import SafetensorError, safe_open
 from core.errors import BadCheckpoint, BadParameter
 from core.names import unknown
 
-KEPT_LAYERS = ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_3", "relu5_1")
-"""Algorithm 1's five style layers and Algorithm 2's four."""
-
 SUFFIX = ".safetensors"
 
 
@@ -22,8 +19,11 @@ def kept_styles(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
-def find_kept(folder: Path, style: str, size: int, layers: Iterable[str], loss_network: str | None) -> Path:
-    """The file of a style that holds for `size` px, these layers and a loss network whose hash begins so (None: any).
+def find_kept(
+    folder: Path, style: str, size: int, scales: int, layers: Iterable[str], loss_network: str | None
+) -> Path:
+    """The file of a style that holds for `size` px, so many scales, these layers and a loss network whose hash begins
+    so (None: any).
 
     Raises NotFound, with the styles there are, for one that is not kept; BadParameter where it was made for another
     size, other layers or another loss network; BadCheckpoint for a file that is none of ours.
@@ -37,9 +37,10 @@ def find_kept(folder: Path, style: str, size: int, layers: Iterable[str], loss_n
         made_size, made_by = int(metadata["size"]), metadata["loss_network_sha256"]
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise BadCheckpoint(f"{kept[style]} does not hold a style's Gram matrices: {error}") from error
-    if made_size != size or not made_by.startswith(loss_network or "") or not set(layers) <= there:
+    wanted = {f"{k}.{layer}" for k in range(scales) for layer in layers}
+    if made_size != size or not made_by.startswith(loss_network or "") or not wanted <= there:
         raise BadParameter(
-            f"The Gram matrices of {style!r} are kept at {made_size} px, for loss network {made_by[:12]}… and "
-            f"{', '.join(KEPT_LAYERS)}. For others give the style's picture, as style_image."
+            f"The Gram matrices of {style!r} are kept at {made_size} px, for loss network {made_by[:12]}…, and not for "
+            f"{', '.join(sorted(wanted - there)) or 'what was asked'}. Give the style's picture, as style_image."
         )
     return kept[style]

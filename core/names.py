@@ -19,7 +19,6 @@ Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 Arch = Literal["aonet", "vgg16"]
 Upsample = Literal["nearest", "deconv"]
-Learns = Literal["all", "around", "decoder", "end"]
 Device = Literal["auto", "cpu", "cuda"]
 
 STRIDES = {"aonet": 4, "vgg16": 8}

@@ -9,16 +9,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from core.errors import BadParameter
-from core.names import STRIDES, Learns, Upsample, padding, unknown
+from core.names import STRIDES, Upsample, padding, unknown
 from core.vgg import VGG16
 
-PIXEL_SCALE = 64.0
-"""About the standard deviation of a photograph's pixels."""
+PIXEL_MEAN, PIXEL_SCALE = 127.5, 64.0
+"""Mid-grey, and about the standard deviation of a photograph's pixels: the unit that the last convolution speaks in."""
 
 
-def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+class ReflectConv2d(nn.Conv2d):
     """A convolution with reflection padding: (B, inputs, h, w) -> (B, outputs, h/stride, w/stride)."""
-    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, padding_mode="reflect")
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel, stride)
+        self.border = kernel // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):  # it would pad in float32, a fifth of a training step
+            x = F.pad(x, (self.border,) * 4, mode="reflect")
+        return super().forward(x)
 
 
 def norm(channels: int) -> nn.InstanceNorm2d:
@@ -35,8 +43,8 @@ class Up(nn.Module):
     def __init__(self, inputs: int, outputs: int, upsample: Upsample) -> None:
         super().__init__()
         self.upsample = upsample
-        self.conv: nn.Conv2d | nn.ConvTranspose2d = (
-            conv(inputs, outputs, 3)
+        self.conv: ReflectConv2d | nn.ConvTranspose2d = (
+            ReflectConv2d(inputs, outputs, 3)
             if upsample == "nearest"
             else nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
         )
@@ -53,7 +61,11 @@ class Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            conv(channels, channels, 3), norm(channels), nn.ReLU(), conv(channels, channels, 3), norm(channels)
+            ReflectConv2d(channels, channels, 3),
+            norm(channels),
+            nn.ReLU(),
+            ReflectConv2d(channels, channels, 3),
+            norm(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,25 +80,16 @@ class Net(nn.Module):
 
     stride: int
     layers: nn.Sequential
-    middle: int
-    """Number of the first of `layers` that gives the smallest size; the first `Up` is the last that sees it."""
     frozen: tuple[str, ...] = ()
     """Names of submodules whose weights no checkpoint holds."""
 
-    def body(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+    def encoded(self, x: Tensor) -> Tensor:
+        """What the first of `layers` is given, of pictures (B, 3, H, W)."""
+        return x
 
-    def let_learn(self, learns: Learns) -> None:
-        """Freeze what does not learn: the middle's convolutions where what is `around` them does, else the layers
-        before the `decoder`, the first `Up`, or its `end`, the second."""
-        ups = [k for k, layer in enumerate(self.layers) if isinstance(layer, Up)]
-        if learns == "around":
-            for module in self.layers[self.middle : ups[0] + 1].modules():
-                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                    module.requires_grad_(False)
-            return
-        first = {"all": 0, "decoder": ups[0], "end": ups[1]}[learns]
-        self.layers[:first].requires_grad_(False)
+    def body(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 3, H, W), both in 0..255 or so; H and W multiples of `stride`."""
+        return PIXEL_MEAN + PIXEL_SCALE * self.layers(self.encoded(x)).float()  # type: ignore[no-any-return]
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, 3, H, W). Raises BadParameter for a side under 16 px."""
@@ -100,58 +103,51 @@ class AONet(Net):
     """The report's 'AO' network, 1.68 M parameters: InstanceNorm after every convolution but the last."""
 
     stride = STRIDES["aonet"]
-    middle = 6
 
     def __init__(self, upsample: Upsample = "nearest") -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *(conv(3, 32, 9), norm(32), nn.ReLU()),  # (B, 32, H, W)
-            *(conv(32, 64, 3, stride=2), norm(64), nn.ReLU()),  # (B, 64, H/2, W/2)
-            *(conv(64, 128, 3, stride=2), norm(128), nn.ReLU()),  # (B, 128, H/4, W/4)
+            *(ReflectConv2d(3, 32, 9), norm(32), nn.ReLU()),  # (B, 32, H, W)
+            *(ReflectConv2d(32, 64, 3, stride=2), norm(64), nn.ReLU()),  # (B, 64, H/2, W/2)
+            *(ReflectConv2d(64, 128, 3, stride=2), norm(128), nn.ReLU()),  # (B, 128, H/4, W/4)
             *(Residual(128) for _ in range(5)),
             *(Up(128, 64, upsample), norm(64), nn.ReLU()),  # (B, 64, H/2, W/2)
             *(Up(64, 32, upsample), norm(32), nn.ReLU()),  # (B, 32, H, W)
-            conv(32, 3, 9),  # (B, 3, H, W)
+            ReflectConv2d(32, 3, 9),  # (B, 3, H, W)
         )
-        _speak_in_pixels(self.layers[-1])
-
-    def body(self, x: Tensor) -> Tensor:
-        return self.layers(x)  # type: ignore[no-any-return]
 
 
 class VGG16Net(Net):
     """The report's VGG16 network: VGG16 to relu4_2, frozen, then four convolutions of its own and a decoder.
 
-    The four start from VGG16's conv4_3, conv5_1, conv5_2 and conv5_3; InstanceNorm and ReLU take the place of the
-    remaining max-pools. The report's code drops the ReLU after conv4_2; VGG16 has it, so do we. The encoder sees
-    reflections beyond the borders, as every convolution here does but deconv's: of zeros the network learns where the
-    borders are, and puts strokes there.
+    The four start from VGG16's conv4_3, conv5_1, conv5_2 and conv5_3 where the encoder has them; InstanceNorm and ReLU
+    take the place of the remaining max-pools. The report's code drops the ReLU after conv4_2; VGG16 has it, so do we.
+    The encoder sees reflections beyond the borders, as every convolution here does but deconv's: of zeros the network
+    learns where the borders are, and puts strokes there.
     """
 
     stride = STRIDES["vgg16"]
-    middle = 0
     frozen = ("encoder",)
 
     def __init__(self, encoder: VGG16, upsample: Upsample = "nearest") -> None:
         super().__init__()
         self.encoder = encoder
         self.layers = nn.Sequential(
-            *(conv(512, 512, 3), norm(512), nn.ReLU()),  # conv4_3 (B, 512, H/8, W/8)
-            *(conv(512, 512, 3), norm(512), nn.ReLU()),  # conv5_1
-            *(conv(512, 512, 3), norm(512), nn.ReLU()),  # conv5_2
-            *(conv(512, 512, 3), norm(512), nn.ReLU()),  # conv5_3
+            *(ReflectConv2d(512, 512, 3), norm(512), nn.ReLU()),  # conv4_3 (B, 512, H/8, W/8)
+            *(ReflectConv2d(512, 512, 3), norm(512), nn.ReLU()),  # conv5_1
+            *(ReflectConv2d(512, 512, 3), norm(512), nn.ReLU()),  # conv5_2
+            *(ReflectConv2d(512, 512, 3), norm(512), nn.ReLU()),  # conv5_3
             *(Up(512, 128, upsample), norm(128), nn.ReLU()),  # (B, 128, H/4, W/4)
             *(Up(128, 64, upsample), norm(64), nn.ReLU()),  # (B, 64, H/2, W/2)
             *(Up(64, 32, upsample), norm(32), nn.ReLU()),  # (B, 32, H, W)
-            conv(32, 3, 7),  # (B, 3, H, W)
+            ReflectConv2d(32, 3, 7),  # (B, 3, H, W)
         )
         for k, name in enumerate(("relu4_3", "relu5_1", "relu5_2", "relu5_3")):
-            self.layers[3 * k].load_state_dict(encoder.convs[name].state_dict())
-        _speak_in_pixels(self.layers[-1])
+            if name in encoder.convs:
+                self.layers[3 * k].load_state_dict(encoder.convs[name].state_dict())
 
-    def body(self, x: Tensor) -> Tensor:
-        features = self.encoder(x, ["relu4_2"], padding_mode="reflect")["relu4_2"]  # (B, 512, H/8, W/8)
-        return self.layers(features)  # type: ignore[no-any-return]
+    def encoded(self, x: Tensor) -> Tensor:
+        return self.encoder(x, ["relu4_2"], padding_mode="reflect")["relu4_2"]  # type: ignore[no-any-return]
 
 
 NETS: dict[str, type[Net]] = {"aonet": AONet, "vgg16": VGG16Net}
@@ -163,17 +159,9 @@ def build(arch: str, encoder: VGG16 | None = None, upsample: Upsample = "nearest
         raise unknown("network", arch, NETS)
     if arch == "vgg16":
         if encoder is None:
-            raise BadParameter("The vgg16 network needs its encoder: build('vgg16', load_vgg16()).")
+            raise BadParameter("The vgg16 network needs its encoder: build('vgg16', load_encoder()).")
         return VGG16Net(encoder, upsample)
     return AONet(upsample)
-
-
-def _speak_in_pixels(last: nn.Module) -> None:
-    """Begin around mid-grey, in the units of pictures: the last convolution otherwise has to grow a hundredfold."""
-    assert isinstance(last, nn.Conv2d) and last.bias is not None
-    with torch.no_grad():
-        last.weight *= PIXEL_SCALE
-        last.bias.fill_(127.5)
 
 
 class FoldedUp(nn.Module):

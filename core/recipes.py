@@ -1,24 +1,54 @@
 """Every parameter of painting and of training, its default and its bounds, once."""
 
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from core.images import Format
-from core.names import MIN_SIDE, MODEL, Arch, Layer, Learns, Name, Upsample
+from core.names import MIN_SIDE, MODEL, Arch, Layer, Name, Upsample
 
-STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+Recipe = Literal["ours", "report"]
+
+STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1")
+"""Our objective's style layers. Shallow ones carry brush, ink and palette; size comes from the scales."""
+
+ALGORITHM_2 = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 """Algorithm 2's style layers."""
 
-PIXEL_STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-PIXEL_CONTENT_LAYERS = ("relu4_2",)
+ALGORITHM_1 = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
+ALGORITHM_1_CONTENT = ("relu4_2",)
 """Algorithm 1's layers."""
 
 MAX_PAINTED = 16_000_000
 """Pixels that a network is shown, unless told."""
 
-STYLE_SIZE = 384
-"""Short side of the style image, px. The report names none; at 256 the strokes come out finer than a brush's."""
+STYLE_SIZE = 512
+"""Short side of the style image, px. The report names none."""
+
+SCALES = 4
+"""Sizes that a style is kept at: 1, 1/2, 1/4 and 1/8."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the terms of `core.objective.Objective`, and how many scales its style has."""
+
+    style: float
+    coarse: float
+    depicted: float
+    detail: float
+    tv: float
+    excess: float
+    scales: int
+
+
+NETWORK = Weights(style=12, coarse=4, depicted=1.5, detail=0.5, tv=1.5, excess=5, scales=3)
+"""What networks are trained with. Of total variation 0.5 leaves a lattice."""
+
+PIXELS = Weights(style=40, coarse=1.5, depicted=0.3, detail=0.5, tv=1.5, excess=5, scales=4)
+"""What pixels are moved by. They can please a classifier unseen, and take the fine ink without the forms: with a
+network's weights they stay a tinted photograph."""
 
 
 def differences(saved: dict[str, str], now: dict[str, str], params: BaseModel) -> list[str]:
@@ -33,150 +63,79 @@ def differences(saved: dict[str, str], now: dict[str, str], params: BaseModel) -
     return [name for name, value in now.items() if (saved | kept).get(name) != value]
 
 
-class Stage(BaseModel):
-    """A short stage before the main one: smaller crops, more steps. Without a style weight the network only learns to
-    give the photograph back, which is where painting starts best."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    steps: int = Field(gt=0)
-    size: int = Field(ge=64)
-    batch: int = Field(gt=0)
-    lr: float = Field(gt=0)
-    style_weight: float | None = Field(default=None, gt=0)
-
-
 class TrainParams(BaseModel):
-    """What Algorithm 2 is run with. The defaults that depend on network and dataset are Table 1's: see `recipe`."""
+    """What a network is trained with. `core.table1.recipe` fills in the defaults of a recipe.
+
+    A training of recipe `ours` begins, unless from another network, with giving the photograph back; then come two
+    thirds of `steps` on half the size with twice the batch, and the rest. The learning rate falls as a cosine. One of
+    the `report` is Algorithm 2: all steps alike.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    recipe: Recipe = Field("ours", description="the objective: ours, or the report's Algorithm 2 and Table 1")
     arch: Arch = Field(description="the network")
     dataset: Name = Field(description="the name that the photographs go by")
     style: Name = Field(description="the name that the style goes by")
     upsample: Upsample = Field("nearest", description="how the network enlarges: nearest, or deconv as in the report")
 
     size: int = Field(256, ge=64, le=1024, description="side of the square training pictures, px")
-    enlarged: int = Field(
-        1,
-        ge=1,
-        le=2,
-        description="how many times as large the network sees them; its paintings are shrunk again before they are "
-        "judged, much as `/stylize` does with vgg16",
-    )
-    batch: int = Field(4, ge=1, le=256, description="pictures a step")
-    steps: int | None = Field(None, ge=1, le=1_000_000, description="steps of the main stage; one epoch unless told")
+    batch: int = Field(2, ge=1, le=256, description="pictures a step")
+    steps: int | None = Field(None, ge=1, le=1_000_000, description="steps; one epoch unless told")
     lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
-    lr_fall: float = Field(0, ge=0, le=1, description="last part of the main stage over which the rate falls to 5%")
-    output_lr: float = Field(1, gt=0, description="times the rate, for the last convolution, whose values are pixels")
-    clip: float | None = Field(None, gt=0, description="largest norm of the gradient")
 
-    content_weight: float = Field(17, ge=0, description="w_c")
-    style_weight: float = Field(50, ge=0, description="w_s")
-    style_from: float | None = Field(None, gt=0, description="w_s at the start; rises to w_s over the first half")
-    tv_weight: float = Field(0, ge=0, description="weight of the total variation")
-    lattice_weight: float = Field(
-        0, ge=0, description="weight of what repeats with the network's own stride, the weave that enlarging leaves"
+    content_weight: float = Field(1, ge=0, description="weight of what keeps the photograph's subject")
+    style_weight: float = Field(NETWORK.style, ge=0, description="weight of the style")
+    tv_weight: float = Field(NETWORK.tv, ge=0, description="weight of the total variation")
+    content_layers: tuple[Layer, ...] = Field(
+        ("relu2_2",), min_length=1, description="content layers; recipe ours has its own"
     )
-    checkerboard_weight: float = Field(
-        0, ge=0, description="weight of what alternates from pixel to pixel, which enlarging leaves in strokes"
-    )
-    style_tiles: int = Field(
-        1, ge=1, le=4, description="parts, across and down, that must each have the style: texture everywhere"
-    )
-    style_margin: int = Field(
-        0,
-        ge=0,
-        le=128,
-        multiple_of=8,
-        description="the style is asked for once more of what is further than these px from a border: a network "
-        "that knows where the borders are puts its texture there, where it costs the subject least",
-    )
-    coarse_weight: float = Field(
-        0,
-        ge=0,
-        description="the style once more, of the whole painting at half its size, weighted so many times as at full "
-        "size: forms larger than strokes",
-    )
-    excess_weight: float = Field(
-        0, ge=0, description="weight of values beyond 0..255, which clamp alone does not bring back from far out"
-    )
-    leak: float = Field(
-        0,
-        ge=0,
-        le=1,
-        description="part of the gradient that passes through the last ReLU where it is shut: where all of it is, the "
-        "painting is grey, and nothing is learnt without",
-    )
-    brightness_weight: float = Field(
-        0, ge=0, description="weight of light and dark lying where they do in the photograph, so that a subject is seen"
-    )
-    content_layers: tuple[Layer, ...] = Field(("relu2_2",), min_length=1, description="content layers")
     style_size: int = Field(STYLE_SIZE, ge=MIN_SIDE, le=2048, description="short side of the style image, px")
-    normalise: bool = Field(
-        False,
-        description="divide each style term by its target Gram's mean square and each content term by the "
-        "variance of the photograph's features, so that all start near 1",
-    )
-    clamp: bool = Field(
-        False,
-        description="judge a painting as it is seen, with its values within 0..255; otherwise those beyond count as "
-        "they are, and come out as neon colours",
-    )
-    warmup: tuple[Stage, ...] = Field((), description="short stages before the main one")
     warm_start: str | None = Field(
         None,
         pattern=MODEL,
         description="a trained network of the same kind, as ARCH/DATASET/STYLE, whose weights training starts from",
     )
-    learns: Learns = Field(
-        "all",
-        description="the layers that learn: all; all but the convolutions of the middle, which sees or gives the "
-        "smallest size (around); those of the decoder, from the first enlarging on; or those of its end, from the "
-        "second on: then strokes change, and what the network sees of a photograph stays",
-    )
-
-    grain: float | None = Field(
-        None,
-        gt=0,
-        le=64,
-        description="deviation of the grey noise that the network is shown with each photograph, then as in training, "
-        "in levels of 0..255: strokes where there is no texture to make them of",
-    )
-    augment: bool = Field(False, description="random crops and flips instead of centre crops, for small sets")
-    tones: float = Field(
-        0,
-        ge=0,
-        le=1,
-        description="how much the photographs' contrast and brightness vary: deep shadows, blown-out lights",
-    )
     seed: int = Field(0, ge=0, lt=2**32, description="of the weights, the order of the photographs and the crops")
+
+    @property
+    def style_layers(self) -> tuple[str, ...]:
+        """Layers whose Gram matrices the style is."""
+        return STYLE_LAYERS if self.recipe == "ours" else ALGORITHM_2
+
+    @property
+    def scales(self) -> int:
+        """Sizes that the style is compared at."""
+        return NETWORK.scales if self.recipe == "ours" else 1
+
+    @property
+    def weights(self) -> Weights:
+        """Of the objective of recipe `ours`."""
+        return weighted(NETWORK, self.content_weight, self.style_weight, self.tv_weight)
 
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
         if not self.content_weight and not self.style_weight:
             raise ValueError("content_weight and style_weight are both 0: there is nothing to learn")
-        if self.style_from and not self.style_weight:
-            raise ValueError("style_from is where the style weight starts from: style_weight must not be 0 then")
-        return self
-
-    @model_validator(mode="after")
-    def _some_middle(self) -> Self:
-        side = min([self.size, *(stage.size for stage in self.warmup if stage.style_weight)])
-        if (left := side - 2 * self.style_margin) < 32 * self.style_tiles:
-            raise ValueError(
-                f"pictures of {side} px less a style_margin of {self.style_margin} at both borders are {left} px for "
-                f"{self.style_tiles} style_tiles, which need 32 each: take a larger size, or a smaller margin or number"
-            )
         return self
 
     @model_validator(mode="after")
     def _fitting_start(self) -> Self:
         if self.warm_start and not self.warm_start.startswith(f"{self.arch}/"):
             raise ValueError(f"warm_start is {self.warm_start}: its weights do not fit {self.arch}")
-        if self.learns != "all" and not self.warm_start:
-            raise ValueError(f"learns is {self.learns}: that needs a warm_start, whose other layers it goes on from")
         return self
+
+
+def weighted(weights: Weights, content: float, style: float, tv: float) -> Weights:
+    """`weights` with another style and total variation, and `content` times what keeps the subject."""
+    return replace(
+        weights,
+        style=style,
+        coarse=content * weights.coarse,
+        depicted=content * weights.depicted,
+        detail=content * weights.detail,
+        tv=tv,
+    )
 
 
 class PretrainParams(BaseModel):
@@ -284,23 +243,21 @@ class CompareParams(BaseModel):
         return self.paint_size or PAINT_SIZE
 
 
-ALGORITHM_1: dict[str, float] = {"content_weight": 0.03, "style_weight": 1, "tv_weight": 0}
-"""The report's weights, for `normalise=False`. It has 100 and 1e7, for a VGG16 whose features are 57 times smaller than
+REPORT_PIXELS: dict[str, Any] = {"content_weight": 0.03, "style_weight": 1, "tv_weight": 0, "init": "content"}
+"""Algorithm 1's numbers. The report has weights of 100 and 1e7, for a VGG16 whose features are 57 times smaller than
 the original's, which all our sources have the units of: 100 / 57^2 and 1e7 / 57^4."""
-
-COARSE_ABOVE = 384
-"""Long side in px above which Algorithm 1 begins at half size, unless told."""
 
 
 class GatysParams(BaseModel):
-    """What Algorithm 1, the optimisation of the pixels, is run with.
+    """What the pixels of one picture are optimised with: by our objective, or by the report's Algorithm 1.
 
-    Without `normalise` the weights that are not given are the report's (`ALGORITHM_1`). How many weights `style_blend`
-    must have is known where the style's pictures are: `core.gatys_style.find_style` checks it.
+    With `recipe=report` what is not given is `REPORT_PIXELS`. How many weights `style_blend` must have is known where
+    the style's pictures are: `core.gatys_style.find_style` checks it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    recipe: Recipe = Field("ours", description="the objective: ours, or the report's Algorithm 1")
     style: Name | None = Field(None, description="a style that is kept by name, such as wave, instead of pictures")
     style_blend: tuple[float, ...] = Field(
         (), description="how much of each style picture, in their order; they need not add up to 1. Equal unless told"
@@ -320,68 +277,53 @@ class GatysParams(BaseModel):
         description="long side that is optimised, px, the photograph's own if that is smaller; the painting is then "
         "enlarged to the photograph's size. A brush stroke has a size in pixels, so smaller is bolder",
     )
-    coarse_to_fine: bool | None = Field(
-        None,
-        description=f"spend the first half of the evaluations at half size; on above {COARSE_ABOVE} px unless told",
-    )
     num_iterations: int = Field(
-        200,
-        ge=1,
-        le=10_000,
-        description="evaluations of the loss and its gradient in all, one a step, those at half size among them",
+        100, ge=1, le=10_000, description="evaluations of the loss and its gradient, one a step"
     )
-    init: Literal["content", "random", "style"] = Field(
-        "content", description="what the picture starts as: the photograph, noise, or the first style picture"
+    init: Literal["recoloured", "content", "random", "style"] = Field(
+        "recoloured",
+        description="what the picture starts as: the photograph in the style's colours, the photograph, noise, or the "
+        "first style picture",
     )
     optimizer: Literal["lbfgs", "adam"] = Field("lbfgs", description="what moves the pixels")
     lr: float = Field(5, gt=0, le=100, description="Adam's learning rate, in levels of 0..255")
     seed: int = Field(0, ge=0, lt=2**32, description="of the noise that `random` starts from")
 
-    content_weight: float = Field(1, ge=0, description="weight of the photograph")
-    style_weight: float = Field(5, ge=0, description="weight of the style")
-    tv_weight: float = Field(1, ge=0, description="weight of the total variation")
-    content_layers: tuple[Layer, ...] = Field(PIXEL_CONTENT_LAYERS, min_length=1, description="content layers")
-    style_layers: tuple[Layer, ...] = Field(PIXEL_STYLE_LAYERS, min_length=1, description="style layers")
-    content_layer_weights: tuple[float, ...] = Field(
-        (), description="a weight for each content layer; 1 each unless told"
-    )
-    style_layer_weights: tuple[float, ...] = Field((), description="a weight for each style layer; 1 each unless told")
-    normalise: bool = Field(
-        True,
-        description="divide each style term by its target Gram's mean square, and content and total variation by the "
-        "photograph's variance; without it the losses are the report's, and so are the weights unless told",
-    )
+    content_weight: float = Field(1, ge=0, description="weight of what keeps the photograph's subject")
+    style_weight: float = Field(PIXELS.style, ge=0, description="weight of the style")
+    tv_weight: float = Field(PIXELS.tv, ge=0, description="weight of the total variation")
+
+    @property
+    def style_layers(self) -> tuple[str, ...]:
+        """Layers whose Gram matrices the style is."""
+        return STYLE_LAYERS if self.recipe == "ours" else ALGORITHM_1
+
+    @property
+    def scales(self) -> int:
+        """Sizes that the style is compared at."""
+        return PIXELS.scales if self.recipe == "ours" else 1
+
+    @property
+    def weights(self) -> Weights:
+        """Of the objective of recipe `ours`."""
+        return weighted(PIXELS, self.content_weight, self.style_weight, self.tv_weight)
 
     @model_validator(mode="before")
     @classmethod
-    def _the_reports_weights(cls, values: Any) -> Any:
-        given = values.get("normalise", True) if isinstance(values, dict) else True
-        if str(given).lower() in ("false", "0", "no", "off", "f", "n"):  # as a form has it, too
-            return ALGORITHM_1 | values
+    def _the_reports_numbers(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("recipe") == "report":
+            return REPORT_PIXELS | values
         return values
 
-    @field_validator("content_layers", "style_layers")
+    @field_validator("style_blend")
     @classmethod
-    def _each_once(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(layers)) < len(layers):
-            raise ValueError("a layer is named twice")
-        return layers
-
-    @field_validator("style_blend", "content_layer_weights", "style_layer_weights")
-    @classmethod
-    def _weights(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+    def _some_style(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
         if weights and (min(weights) < 0 or not sum(weights)):
             raise ValueError("weights are 0 or more, and one of them is more")
         return weights
 
     @model_validator(mode="after")
-    def _one_weight_a_layer(self) -> Self:
-        for kind in ("content", "style"):
-            layers, weights = getattr(self, f"{kind}_layers"), getattr(self, f"{kind}_layer_weights")
-            if weights and len(weights) != len(layers):
-                raise ValueError(
-                    f"{kind}_layer_weights has {len(weights)} weights, {kind}_layers has {len(layers)} layers"
-                )
+    def _some_weight(self) -> Self:
         if not self.content_weight and not self.style_weight:
             raise ValueError("content_weight and style_weight are both 0: there is nothing to paint")
         return self

@@ -10,15 +10,14 @@ from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import BadCheckpoint, NotFound, Unavailable
+from core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
 from core.files import file_sha256, replacing
 from core.names import CHANNELS, check_layer
-from core.weights import BUNDLED, BUNDLED_SHA256
+from core.weights import ENCODER, FRONT, read_bundled, read_safetensors
 
 MEAN = (123.68, 116.779, 103.939)  # RGB, 0..255
 
@@ -26,19 +25,19 @@ _TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # the convoluti
 
 
 class VGG16(nn.Module):
-    """VGG16's 13 convolutions, frozen: `vgg(pictures, layers)` gives {layer: features}.
+    """VGG16's first convolutions, 13 at most, frozen: `vgg(pictures, layers)` gives {layer: features}.
 
     `source` and `sha256` say where the weights came from and which they are; a checkpoint's card repeats them.
     """
 
     mean: Tensor
 
-    def __init__(self, source: str = "random", sha256: str = "") -> None:
+    def __init__(self, source: str = "random", sha256: str = "", depth: int = len(CHANNELS)) -> None:
         super().__init__()
         self.source, self.sha256 = source, sha256
         widths = [3, *CHANNELS.values()]
         self.convs = nn.ModuleDict(
-            {name: nn.Conv2d(widths[k], widths[k + 1], 3, padding=1) for k, name in enumerate(CHANNELS)}
+            {name: nn.Conv2d(widths[k], widths[k + 1], 3, padding=1) for k, name in enumerate([*CHANNELS][:depth])}
         )
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
@@ -50,9 +49,14 @@ class VGG16(nn.Module):
 
         `padding_mode` is what each convolution sees beyond its input: zeros, as in pretraining, or the input's
         reflection, which needs 2^(k+1) px a side. Computes no further than the last layer asked for. Raises NotFound
-        for a name that is no layer.
+        for a name that is no layer, BadParameter for one deeper than these weights go.
         """
         missing = {check_layer(name) for name in layers}
+        if deeper := sorted(missing - set(self.convs)):
+            raise BadParameter(
+                f"The loss network {self.source!r} ends at {[*self.convs][-1]}, and {', '.join(deeper)} is deeper: set "
+                "IMPASTO_VGG16 to imagenet, or to the path of a whole VGG16."
+            )
         features: dict[str, Tensor] = {}
         x = pictures - self.mean
         for name, conv in self.convs.items():
@@ -75,17 +79,17 @@ class VGG16(nn.Module):
 def load_vgg16(source: str = "bundled") -> VGG16:
     """The loss network from `bundled`, `imagenet`, or the path of a file.
 
-    - `bundled`: trained by this project, in the clone, needs no network.
+    - `bundled`: to relu3_1, trained by this project to compute what the original computes; in the clone.
     - `imagenet`: the original weights in RGB, torchvision's IMAGENET1K_FEATURES; its loader fetches them
       on first use and checks their hash.
-    - a path of a `.safetensors`, as `impasto pretrain-vgg16` writes it.
+    - a path of a `.safetensors` in RGB, named as in torchvision: all 13 convolutions, or the first of them.
     - any other path, such as the report's `vgg16-00b39a1b.pth`: the original weights, for pictures in BGR.
 
     Raises NotFound for a path where nothing lies, BadCheckpoint for a file that does not hold VGG16 or whose
     hash is wrong, Unavailable where `imagenet` cannot be fetched.
     """
     if source == "bundled":
-        return _build(source, _read_bundled(BUNDLED), BUNDLED_SHA256)
+        return _build(source, read_bundled(FRONT), FRONT.sha256)
     if source == "imagenet":
         path, state = _fetch_imagenet()
         return _build(source, state, file_sha256(path))
@@ -93,18 +97,26 @@ def load_vgg16(source: str = "bundled") -> VGG16:
     if not path.is_file():
         raise NotFound(f"No loss network at {path}. Use `bundled`, `imagenet` or the path of a file.")
     if path.suffix == ".safetensors":
-        return _build(source, _read_safetensors(path), file_sha256(path))
+        return _build(source, read_safetensors(path), file_sha256(path))
     vgg = _build(source, _read_pth(path), file_sha256(path))
     first = vgg.convs["relu1_1"].get_parameter("weight")
     first.data = first.data.flip(1)  # BGR -> RGB
     return vgg
 
 
+def load_encoder(source: str = "bundled") -> VGG16:
+    """VGG16Net's frozen part, which goes deeper than the bundled loss network: of `bundled` a VGG16 of our own, of any
+    other source the same as `load_vgg16`. Raises what that raises."""
+    if source == "bundled":
+        return _build(source, read_bundled(ENCODER), ENCODER.sha256)
+    return load_vgg16(source)
+
+
 def save_vgg16(path: Path, vgg: VGG16, card: str) -> None:
     """Write `vgg` in float16, named as `load_vgg16` reads it, with `card` in the header."""
     tensors = {
         f"{index}.{kind}": conv.get_parameter(kind).half().contiguous()
-        for index, conv in zip(_TORCHVISION, vgg.convs.values(), strict=True)
+        for index, conv in zip(_TORCHVISION, vgg.convs.values(), strict=False)  # a front has fewer
         for kind in ("weight", "bias")
     }
     with replacing(path) as temporary:
@@ -113,37 +125,20 @@ def save_vgg16(path: Path, vgg: VGG16, card: str) -> None:
 
 def _build(source: str, state: dict[str, Any], sha256: str) -> VGG16:
     """`state` is named as in torchvision: `0.weight` … `28.bias`, with or without `features.` before it."""
-    vgg = VGG16(source, sha256)
     prefix = "features." if "features.0.weight" in state else ""
+    depth = max((k for k, index in enumerate(_TORCHVISION, 1) if f"{prefix}{index}.weight" in state), default=1)
+    vgg = VGG16(source, sha256, depth)
     try:
         vgg.convs.load_state_dict(
             {
                 f"{name}.{kind}": state[f"{prefix}{index}.{kind}"].float()
-                for name, index in zip(CHANNELS, _TORCHVISION, strict=True)
+                for name, index in zip(vgg.convs, _TORCHVISION, strict=False)
                 for kind in ("weight", "bias")
             }
         )
     except (KeyError, AttributeError, RuntimeError) as error:
-        raise BadCheckpoint(f"{source} does not hold VGG16's 13 convolutions: {error}") from error
+        raise BadCheckpoint(f"{source} does not hold VGG16's convolutions: {error}") from error
     return vgg.requires_grad_(False)
-
-
-def _read_bundled(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise NotFound(f"The bundled loss network is missing: {path}. Restore it from the repository.")
-    if (found := file_sha256(path)) != BUNDLED_SHA256:
-        raise BadCheckpoint(
-            f"{path} is not the loss network that this version came with (SHA-256 {found[:12]}…, "
-            f"expected {BUNDLED_SHA256[:12]}…). Restore it from the repository."
-        )
-    return _read_safetensors(path)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise BadCheckpoint(f"{path} is not a safetensors file: {error}") from error
 
 
 def _fetch_imagenet() -> tuple[Path, dict[str, Any]]:

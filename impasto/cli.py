@@ -3,18 +3,18 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import click
 from pydantic import ValidationError
 
 from core.errors import ImpastoError
-from core.recipes import CompareParams, GatysParams, PaintParams, PretrainParams, TrainParams
+from core.recipes import CompareParams, GatysParams, PaintParams, PretrainParams, Recipe, TrainParams
 from core.settings import Settings
 from impasto.options import given, in_words, options
 
 T = TypeVar("T")
-TRAIN_OPTIONS = [name for name in TrainParams.model_fields if name != "warmup"]
+TRAIN_OPTIONS = [name for name in TrainParams.model_fields if name != "recipe"]
 
 
 def main() -> None:
@@ -123,13 +123,16 @@ def convert() -> None:
 @click.option(
     "--recipe",
     "kind",
-    type=click.Choice(["report", "ours"]),
-    default="report",
+    type=click.Choice(["ours", "report"]),
+    default="ours",
     show_default=True,
-    help="Defaults: the report's Table 1, or what our own checkpoints were trained with.",
+    help="Objective and defaults: what our own checkpoints were trained with, or the report's Algorithm 2 and Table 1.",
 )
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="Photographs: a folder or an archive.  [default: as fetched]"
+    "--data",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Photographs: a folder or an archive; several are put together.  [default: as fetched]",
 )
 @click.option(
     "--style-image", type=click.Path(path_type=Path), help="The style's picture; needed unless its Grams are kept."
@@ -148,8 +151,8 @@ def convert() -> None:
     help="A checkpoint: train it again, from the parameters of its card.",
 )
 def train(
-    kind: Literal["report", "ours"],
-    data: Path | None,
+    kind: Recipe,
+    data: tuple[Path, ...],
     style_image: Path | None,
     folder: Path | None,
     out: Path | None,
@@ -159,13 +162,15 @@ def train(
     **flags: Any,
 ) -> None:
     """Train a network to paint a style. Stops cleanly on Ctrl-C; the same command then goes on."""
+    from core.weights import check_recipe
     from impasto import train as training
     from impasto.trial import trial as run_trial
 
     settings = _settings()
     rows = _rows(kind, table1, again, given(flags))
-    if table1 and (data or style_image or trial):
-        raise click.UsageError("--table1 has its own --data and --style-image, by their names, and is no --trial.")
+    check_recipe(rows[0].recipe, settings.vgg16)
+    if table1 and (style_image or trial):
+        raise click.UsageError("--table1 has its own --style-image, by their names, and is no --trial.")
     tasks = [training.task(params, folder, out or settings.styles, many=table1, trial=trial) for params in rows]
     if table1:
         tasks = training.untrained(tasks)
@@ -177,9 +182,7 @@ def train(
         sys.exit(130)
 
 
-def _rows(
-    kind: Literal["report", "ours"], table1: bool, again: Path | None, changes: dict[str, Any]
-) -> list[TrainParams]:
+def _rows(kind: Recipe, table1: bool, again: Path | None, changes: dict[str, Any]) -> list[TrainParams]:
     """What is to be trained: Table 1, what a card says, or one model."""
     from core.checkpoints import read_card
     from core.table1 import recipe, twenty
@@ -242,7 +245,7 @@ def evaluate(
 
     settings = _settings()
     models = Zoo(settings.models, settings.styles).select(**names)
-    sources, figures = Sources(settings, data, style_image), Figures(output)
+    sources, figures = Sources(settings, (data,) if data else (), style_image), Figures(output)
     found = evaluate_models(models, sources, figures)
     if page:
         write_page(page, photograph, models, found, figures, sources)
@@ -284,6 +287,29 @@ def pretrain_vgg16(data: Path | None, photographs: Path | None, folder: Path, ou
     if not run(params, archive, photographs, folder, out, settings):
         click.echo("Stopped; the same command goes on from here.")
         sys.exit(130)
+
+
+@cli.command()
+@click.argument("network", type=click.Choice(["vgg16", "squeezenet"]))
+@click.option("--teacher", default="imagenet", show_default=True, help="Whom it learns from: imagenet, or a file.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Pictures: a folder or an archive; several are put together.  [default: coco, as fetched]",
+)
+@click.option("--batches", type=click.IntRange(min=1), default=32, show_default=True, help="Of four crops of 128 px.")
+@click.option("--epochs", type=click.IntRange(min=1), default=60, show_default=True, help="Times that all are seen.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the weights and the crops.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write it to.")
+def distil(network: str, teacher: str, data: tuple[Path, ...], out: Path, **numbers: int) -> None:
+    """Train a loss network to compute what the original NETWORK computes, layer by layer."""
+    from core.datasets import find_dataset
+    from impasto.distil import distil_network
+
+    settings = _settings()
+    sources = list(data) or [find_dataset(settings.datasets, "coco")]
+    distil_network(network, teacher, sources, settings.cache_folder / "datasets", out, **numbers)
 
 
 @cli.command("keep-style")

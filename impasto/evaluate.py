@@ -15,22 +15,21 @@ from core.datasets import find_dataset
 from core.engine import FORM, open_engine
 from core.files import file_sha256
 from core.images import OWN, Bytes, decode
-from core.recipes import STYLE_LAYERS
-from core.vgg import load_vgg16
+from core.loss_networks import load_loss_networks
 from impasto.figures import Figures
 from impasto.train import Sources
 from worker.datasets import open_held_out
-from worker.evaluation import Evaluation, evaluate
+from worker.evaluation import FIGURES, PLAIN, Evaluation, evaluate
 
 SIDE = 256
 """Short side of the photographs, px."""
 
-MEASURE = 2  # raise it when something else is measured; FORM is raised when the networks compute something else
+MEASURE = 3  # raise it when something else is measured; FORM is raised when the networks compute something else
 
 Names = tuple[str, str, str]
 """Network, dataset, style."""
 
-COLUMNS = ("model", *STYLE_LAYERS, "style left", "content", "correlation", "checkerboard", "content : style")
+COLUMNS = ("model", *FIGURES, "style and coarse of the photograph")
 HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
@@ -40,13 +39,13 @@ def evaluate_models(models: Mapping[Names, Entry], sources: Sources, figures: Fi
     Raises NotFound where there are no photographs, or no Gram matrices of a style and no picture of it.
     """
     settings = sources.settings
-    source = sources.data or find_dataset(settings.datasets, "coco")
+    source = sources.data[0] if sources.data else find_dataset(settings.datasets, "coco")
     paths = open_held_out(source, settings.cache_folder / "datasets", click.echo)
     photographs = " ".join(file_sha256(path) for path in paths)
-    vgg, engine = load_vgg16(settings.vgg16), open_engine(settings)
+    networks, engine = load_loss_networks(settings.vgg16), open_engine(settings)
     click.echo(
-        f"On {len(paths)} photographs at {SIDE} px. Style loss of the photograph → of the painting, each over the mean "
-        "square of the target's Gram matrix.\n"
+        f"On {len(paths)} photographs at {SIDE} px: the terms of the objective without weights, and the energy at the "
+        "Nyquist frequency over the photograph's; lower is better.\n"
     )
     click.echo(HEAD)
     found = {}
@@ -54,11 +53,11 @@ def evaluate_models(models: Mapping[Names, Entry], sources: Sources, figures: Fi
         model = "/".join(names)
 
         def measure(entry: Entry = entry, model: str = model) -> dict[str, Any]:
-            targets = sources.style(entry.card.params, vgg)
+            targets = sources.judged_style(entry.card.params.style, PLAIN.scales, networks.vgg)
             pictures = tqdm(_open(paths), total=len(paths), desc=model, leave=False, dynamic_ncols=True)
-            return evaluate(engine.painter(entry.path), entry.card, pictures, targets, vgg).model_dump()
+            return evaluate(engine.painter(entry.path), entry.card, pictures, targets, networks).model_dump()
 
-        parts = FORM, MEASURE, file_sha256(entry.path), vgg.sha256, photographs
+        parts = FORM, MEASURE, file_sha256(entry.path), networks.sha256, photographs
         of = sha256(" ".join(map(str, parts)).encode()).hexdigest()
         found[names] = Evaluation(**figures.get(model, of, measure))
         click.echo(row(model, found[names]))
@@ -67,11 +66,9 @@ def evaluate_models(models: Mapping[Names, Entry], sources: Sources, figures: Fi
 
 def row(model: str, result: Evaluation) -> str:
     """A row of the table, in Markdown."""
-    layers = (f"{result.style_before[layer]:.2f} → {result.style_after[layer]:.3f}" for layer in STYLE_LAYERS)
-    figures = (result.content, result.correlation, result.checkerboard)
-    shares = f"{result.shares['content']:.0%} : {result.shares['style']:.0%}"
-    cells = (f"`{model}`", *layers, f"{result.style_left:.1%}", *(f"{figure:.2f}" for figure in figures), shares)
-    return f"| {' | '.join(cells)} |"
+    figures = (getattr(result, name) for name in FIGURES)
+    of_photograph = f"{result.photograph_style:.2f}, {result.photograph_coarse:.2f}"
+    return f"| `{model}` | {' | '.join(f'{figure:.3f}' for figure in figures)} | {of_photograph} |"
 
 
 def _open(paths: list[Path]) -> Iterator[Bytes]:

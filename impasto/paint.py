@@ -15,9 +15,9 @@ from core.files import file_sha256, write_bytes
 from core.gatys import Step, paint_pixels
 from core.gatys_style import StyleImage, find_style
 from core.images import Limits, Picture, decode, encode
+from core.loss_networks import load_loss_networks
 from core.recipes import GatysParams
 from core.settings import Settings
-from core.vgg import load_vgg16
 from impasto.stylize import format_of, pairs
 
 PROGRESS = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # without tqdm's own guess at the time left
@@ -33,10 +33,10 @@ def paint(
     """
     name = params.style or (style_images[0].stem if style_images else "")
     ((_, painting),) = pairs(photograph, output, name)
-    vgg = load_vgg16(settings.vgg16)
+    networks = load_loss_networks(settings.vgg16)
     limits = settings.limits
     images = [StyleImage(_read(path, limits).rgb, file_sha256(path)) for path in style_images]
-    style = find_style(params, images, settings.models / "styles", vgg)
+    style = find_style(params, images, settings.models / "styles", networks.vgg)
     picture = _read(photograph, limits)
     device = find_device(settings.device)
     bar = tqdm(total=params.num_iterations, unit="step", dynamic_ncols=True, bar_format=PROGRESS)
@@ -47,7 +47,7 @@ def paint(
         bar.update()
 
     with bar, _stopping() as stop:
-        best = paint_pixels(picture, style, params, vgg, device=device, on_step=show, should_stop=stop.is_set)
+        best = paint_pixels(picture, style, params, networks, device=device, on_step=show, should_stop=stop.is_set)
     write_bytes(painting, encode(best, format_of(painting)))
     if bar.n == params.num_iterations:
         click.echo(str(painting))

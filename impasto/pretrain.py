@@ -43,7 +43,7 @@ def pretrain_vgg16(
     """
     stop = stop_on_signals()
     device = find_device(settings.device)
-    paths = Sources(settings, photographs).photographs("coco")
+    paths = Sources(settings, (photographs,) if photographs else ()).photographs("coco")
     classes = read_classes(archive, run)
     click.echo(f"{len(classes.labels)} pictures of {classes.count} classes, on {device}; state in {run}")
     with tqdm(unit="step", dynamic_ncols=True, smoothing=0.1) as bar:

@@ -16,10 +16,10 @@ from core.engine import find_device
 from core.errors import BadParameter, NotFound
 from core.files import file_sha256
 from core.images import Limits, decode
-from core.kept import KEPT_LAYERS
+from core.loss_networks import LossNetworks, load_loss_networks
 from core.names import is_name
 from core.nets import Net
-from core.recipes import STYLE_LAYERS, STYLE_SIZE, TrainParams
+from core.recipes import SCALES, STYLE_LAYERS, STYLE_SIZE, TrainParams
 from core.settings import Settings
 from core.styles import StyleTargets, load_targets, save_targets, style_targets
 from core.vgg import VGG16, load_vgg16
@@ -50,21 +50,29 @@ def task(params: TrainParams, folder: Path | None, out: Path, *, many: bool = Fa
 
 @dataclass(frozen=True)
 class Sources:
-    """What trainings read: photographs and a style's picture, or both by their names where these are None."""
+    """What trainings read: photographs, of one folder or archive or several, and a style's picture; or both by their
+    names where these are not given."""
 
     settings: Settings
-    data: Path | None = None
+    data: tuple[Path, ...] = ()
     style_image: Path | None = None
 
     def photographs(self, dataset: str) -> list[Path]:
-        source = self.data or find_dataset(self.settings.datasets, dataset)
-        return open_dataset(source, self.settings.cache_folder / "datasets", click.echo)
+        sources = self.data or [find_dataset(self.settings.datasets, dataset)]
+        cache = self.settings.cache_folder / "datasets"
+        return [path for source in sources for path in open_dataset(source, cache, click.echo)]
 
     def style(self, params: TrainParams, vgg: VGG16) -> StyleTargets:
+        return self._targets(params.style, params.style_size, params.scales, params.style_layers, vgg)
+
+    def judged_style(self, style: str, scales: int, vgg: VGG16) -> StyleTargets:
+        """What paintings are judged by, whatever their network was trained with: our objective's."""
+        return self._targets(style, STYLE_SIZE, scales, STYLE_LAYERS, vgg)
+
+    def _targets(self, style: str, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
         if self.style_image is None:
-            kept = self.settings.models / "styles"
-            return load_targets(kept, params.style, params.style_size, STYLE_LAYERS, vgg)
-        return _targets(self.style_image, params.style_size, STYLE_LAYERS, vgg)
+            return load_targets(self.settings.models / "styles", style, size, scales, layers, vgg)
+        return _targets(self.style_image, size, scales, layers, vgg)
 
 
 def train(tasks: list[Task], sources: Sources) -> bool:
@@ -73,9 +81,9 @@ def train(tasks: list[Task], sources: Sources) -> bool:
     Raises NotFound where photographs, a style or a warm start cannot be found, and what training raises.
     """
     stop = stop_on_signals()
-    vgg = load_vgg16(sources.settings.vgg16)
+    networks = load_loss_networks(sources.settings.vgg16)
     for task in tasks:
-        trained = run_task(task, sources, vgg, stop.is_set)
+        trained = run_task(task, sources, networks, stop.is_set)
         if trained is None:
             return False
         path = place(task.out, task.params)
@@ -112,11 +120,13 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
-def run_task(task: Task, sources: Sources, vgg: VGG16, should_stop: Callable[[], bool]) -> tuple[Net, Card] | None:
+def run_task(
+    task: Task, sources: Sources, networks: LossNetworks, should_stop: Callable[[], bool]
+) -> tuple[Net, Card] | None:
     """The trained network and its card, or None when it was stopped."""
     settings = sources.settings
     warm = _warm_start(task, settings)
-    style = sources.style(task.params, vgg)
+    style = sources.style(task.params, networks.vgg)
     photographs = sources.photographs(task.params.dataset)
     device = find_device(settings.device)
     click.echo(f"{task.name}: {len(photographs)} photographs, on {device}; state, losses and previews in {task.run}")
@@ -125,7 +135,7 @@ def run_task(task: Task, sources: Sources, vgg: VGG16, should_stop: Callable[[],
             task.params,
             photographs,
             style,
-            vgg,
+            networks,
             task.run,
             warm=warm,
             device=device,
@@ -149,20 +159,21 @@ def untrained(tasks: list[Task]) -> list[Task]:
 
 
 def keep_style(name: str, image: Path, out: Path | None, settings: Settings) -> None:
-    """Write the Gram matrices of a style image beside the zoo, at the default size, for the loss network in use."""
+    """Write the Gram matrices and colours of a style image beside the zoo, at the default size, for the loss network in
+    use."""
     if not is_name(name):
         raise BadParameter(f"{name!r} is no name for a style: a to z, 0 to 9, _ and -, 64 at most.")
     vgg = load_vgg16(settings.vgg16)
     path = (out or settings.models) / "styles" / f"{name}.safetensors"
-    save_targets(path, _targets(image, STYLE_SIZE, KEPT_LAYERS, vgg), vgg)
+    save_targets(path, _targets(image, STYLE_SIZE, SCALES, STYLE_LAYERS, vgg), vgg)
     click.echo(str(path))
 
 
-def _targets(image: Path, size: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
+def _targets(image: Path, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
     if not image.is_file():
         raise NotFound(f"There is no style picture at {image}.")
     rgb = decode(image.read_bytes(), Limits(max_bytes=10**9)).rgb
-    return style_targets(rgb, file_sha256(image), size, layers, vgg)
+    return style_targets(rgb, file_sha256(image), size, scales, layers, vgg)
 
 
 class _Bar:

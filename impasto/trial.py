@@ -5,11 +5,10 @@ import numpy as np
 import torch
 
 from core.files import write_bytes
-from core.grain import grained
 from core.images import Bytes, Picture, encode
+from core.loss_networks import load_loss_networks
 from core.nets import Net
 from core.sheet import Labelled, sheet
-from core.vgg import load_vgg16
 from impasto.train import Sources, Task, run_task, stop_on_signals
 from worker.datasets import Batches
 
@@ -25,18 +24,18 @@ def trial(task: Task, sources: Sources) -> bool:
     False when Ctrl-C or SIGTERM came before, and then the same goes on. Raises as `impasto.train.train`.
     """
     stop = stop_on_signals()
-    vgg = load_vgg16(sources.settings.vgg16)
+    networks = load_loss_networks(sources.settings.vgg16)
     photograph = Batches(sources.photographs(task.params.dataset), task.params.size, 0, augment=False).middle(512)
     picture = _picture(photograph)
     row: list[Labelled | None] = [Labelled(picture, "photograph")]
     path = task.run / "trial.png"
     for factor in FACTORS:
         weight = task.params.style_weight * factor
-        params = task.params.model_copy(update={"style_weight": weight, "style_from": None, "steps": STEPS})
-        trained = run_task(Task(params, task.run / f"style-{weight:g}", task.out), sources, vgg, stop.is_set)
+        params = task.params.model_copy(update={"style_weight": weight, "steps": STEPS})
+        trained = run_task(Task(params, task.run / f"style-{weight:g}", task.out), sources, networks, stop.is_set)
         if trained is None:
             return False
-        row.append(Labelled(_painted(trained[0], grained(picture.rgb, params.grain)), f"style weight {weight:g}"))
+        row.append(Labelled(_painted(trained[0], picture.rgb), f"style weight {weight:g}"))
         write_bytes(path, encode(Picture(sheet([row[:3], row[3:]] if len(row) > 3 else [row])), "png"))
         click.echo(f"{path}: {len(row) - 1} of {len(FACTORS)}")
     return True

@@ -4,13 +4,13 @@ from math import inf, nan
 import numpy as np
 import pytest
 import torch
+from core.gatys_loss import PixelLoss
 from PIL import Image
 from pydantic import ValidationError
 
 from core import gatys, gatys_loss
 from core.errors import BadParameter, NotFound
 from core.gatys import Stage, paint_pixels, plan
-from core.gatys_loss import PixelLoss
 from core.gatys_run import Run, to_pixels, to_rgb
 from core.gatys_style import Style, StyleImage, blended, find_style
 from core.images import Picture

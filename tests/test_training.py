@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
+from worker.objective import Objective, reproduction
 
 from core.checkpoints import Zoo, load, save
 from core.errors import BadParameter, NotFound
@@ -23,7 +24,6 @@ from core.styles import StyleTargets, style_targets
 from core.table1 import TABLE_1, recipe, twenty
 from worker import training
 from worker.log import LOSSES, read_log
-from worker.objective import Objective, reproduction
 from worker.plots import plot_losses
 from worker.training import train
 

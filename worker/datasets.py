@@ -9,7 +9,6 @@ import shutil
 import zlib
 from collections.abc import Callable
 from hashlib import sha256
-from math import exp
 from pathlib import Path
 from tarfile import TarError
 from zipfile import BadZipFile
@@ -103,19 +102,15 @@ class Batches:
     Every photograph comes once an epoch, in an order shuffled anew each time; one that cannot be read leaves its place
     to the next. With `augment` the short side is resized to between 1 and 1.5 times `scale` and a random square is cut
     out, flipped or not; without, the short side is resized to `scale` and the middle is cut out (the report's
-    preparation, where scale = size). With `tones` t the contrast is multiplied by exp(-t) to
-    exp(t) and the brightness shifted by up to 128 t levels, and what is beyond 0..255 is cut off.
+    preparation, where scale = size).
     """
 
-    def __init__(self, paths: list[Path], scale: int, seed: int, augment: bool, tones: float = 0) -> None:
-        self.paths, self.scale, self.seed, self.augment, self.tones = paths, scale, seed, augment, tones
+    def __init__(self, paths: list[Path], scale: int, seed: int, augment: bool) -> None:
+        self.paths, self.scale, self.seed, self.augment = paths, scale, seed, augment
 
     def __call__(self, first: int, size: int, batch: int) -> Tensor:
         """Pictures `first` to `first + batch` of the endless sequence of epochs."""
-        pictures = _tensor([self._picture(first + k, size) for k in range(batch)])
-        if not self.tones:
-            return pictures
-        return torch.stack([self._toned(picture, first + k) for k, picture in enumerate(pictures)])
+        return _tensor([self._picture(first + k, size) for k in range(batch)])
 
     def middle(self, size: int) -> Tensor:
         """The middle of the first photograph (1, 3, size, size), whatever `augment` says."""
@@ -129,11 +124,6 @@ class Batches:
             return _cut(photograph, max(size, self.scale), size, None)
         chance = np.random.default_rng([self.seed, 1, index])
         return _cut(photograph, max(size, round(self.scale * chance.uniform(1, 1.5))), size, chance)
-
-    def _toned(self, picture: Tensor, index: int) -> Tensor:
-        contrast, shift = np.random.default_rng([self.seed, 2, index]).uniform(-self.tones, self.tones, 2).tolist()
-        toned: Tensor = (picture - 127.5) * exp(contrast) + 127.5 + 128 * shift
-        return toned.clamp(0, 255)
 
     def _open(self, number: int) -> Image.Image:
         """A photograph, or the next that can be read. Raises BadPicture where none can."""

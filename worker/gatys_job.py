@@ -7,8 +7,8 @@ from core import gatys, gatys_style
 from core.files import file_sha256, write_bytes
 from core.images import OWN, decode, encode
 from core.jobs import Progress
+from core.loss_networks import load_loss_networks
 from core.recipes import GatysParams
-from core.vgg import load_vgg16
 from worker.child import PLOT_EVERY, PREVIEW_EVERY, Desk, Message, one_of_the_devices
 from worker.log import Step, log_step, start_log
 from worker.plots import plot_losses
@@ -19,18 +19,18 @@ def paint(desk: Desk) -> Message:
     params = GatysParams(**desk.job.params)
     (photograph,) = desk.inputs("image")
     with one_of_the_devices(desk.settings) as device:
-        vgg = load_vgg16(desk.settings.vgg16)
+        networks = load_loss_networks(desk.settings.vgg16)
         images = [
             gatys_style.StyleImage(decode(path.read_bytes(), OWN).rgb, file_sha256(path))
             for path in desk.inputs("style_image")
         ]
-        style = gatys_style.find_style(params, images, desk.settings.models / "styles", vgg)
+        style = gatys_style.find_style(params, images, desk.settings.models / "styles", networks.vgg)
         reporter = _Reporter(desk, params)
         painting = gatys.paint_pixels(
             decode(photograph.read_bytes(), OWN),
             style,
             params,
-            vgg,
+            networks,
             device=device,
             on_step=reporter.show,
             should_stop=desk.told_to_end,
@@ -57,11 +57,11 @@ class _Reporter:
 
     def show(self, step: gatys.Step) -> None:
         if not self._started:
-            start_log(self.desk.folder, step.number - 1)
+            start_log(self.desk.folder, step.number - 1, [name for name in step.losses if name != "total"])
             self._started = True
         seconds, self._last = time.monotonic() - self._last, time.monotonic()
         lr = self.params.lr if self.params.optimizer == "adam" else 1.0
-        row = Step(step.number, step.total, step.losses, lr, self.params.style_weight, seconds)
+        row = Step(step.number, step.total, step.losses, lr, seconds)
         log_step(self.desk.folder, row, main=True)
         files = {}
         if _changed(self.state) != self._saved:

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from core.files import replacing
-from worker.log import LOSSES, read_log
+from worker.log import losses_of, read_log
 
 SMOOTH = 25  # steps that a point of a curve is the mean of, at most; a short run has fewer
 
@@ -20,7 +20,7 @@ def plot_losses(folder: Path, path: Path, title: str) -> None:
     steps = [row["step"] for row in rows]
     figure = Figure(figsize=(10, 4), layout="constrained")
     curves, ratios = figure.subplots(1, 2)
-    for name in LOSSES:
+    for name in losses_of(rows[0]) if rows else ():
         values = _smooth([row[name] for row in rows])
         if any(values):
             curves.plot(steps, values, label=name)

@@ -7,9 +7,10 @@ from core.datasets import find_dataset
 from core.files import file_sha256
 from core.images import OWN, decode
 from core.jobs import Progress
-from core.recipes import STYLE_LAYERS, TrainJobParams
+from core.loss_networks import load_loss_networks
+from core.recipes import TrainJobParams
 from core.styles import StyleTargets, load_targets, style_targets
-from core.vgg import VGG16, load_vgg16
+from core.vgg import VGG16
 from worker import training
 from worker.child import PLOT_EVERY, Desk, Message, one_of_the_devices
 from worker.datasets import open_dataset
@@ -26,12 +27,12 @@ def train(desk: Desk) -> Message:
         source = find_dataset(desk.settings.datasets, params.dataset)
         photographs = open_dataset(source, desk.settings.cache_folder / "datasets")
     with one_of_the_devices(desk.settings) as device:
-        vgg = load_vgg16(desk.settings.vgg16)
+        networks = load_loss_networks(desk.settings.vgg16)
         trained = training.train(
             params.training(),
             photographs,
-            _style(desk, params, vgg),
-            vgg,
+            _style(desk, params, networks.vgg),
+            networks,
             desk.folder,
             warm=Zoo(desk.settings.models, desk.settings.styles).warm_start(params),
             device=device,
@@ -53,10 +54,10 @@ def train(desk: Desk) -> Message:
 def _style(desk: Desk, params: TrainJobParams, vgg: VGG16) -> StyleTargets:
     if params.named_style is not None:
         folder = desk.settings.models / "styles"
-        return load_targets(folder, params.named_style, params.style_size, STYLE_LAYERS, vgg)
+        return load_targets(folder, params.named_style, params.style_size, params.scales, params.style_layers, vgg)
     (path,) = desk.inputs("style_image")
     rgb = decode(path.read_bytes(), OWN).rgb
-    return style_targets(rgb, file_sha256(path), params.style_size, STYLE_LAYERS, vgg)
+    return style_targets(rgb, file_sha256(path), params.style_size, params.scales, params.style_layers, vgg)
 
 
 class _Reporter:

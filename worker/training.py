@@ -1,35 +1,60 @@
-"""Algorithm 2: train a network to paint one style, and survive being stopped at any step."""
+"""Train a network to paint one style (Algorithm 2, or our recipe), and survive being stopped at any step."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from math import cos, pi
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from core.checkpoints import Card, load, own_weights
 from core.engine import has_bfloat16
 from core.errors import BadParameter
 from core.files import file_sha256, replacing
+from core.loss_networks import LossNetworks
+from core.losses import content_loss
 from core.machine import device_name
 from core.memory import keep_memory
-from core.nets import Net, build
-from core.recipes import Stage, TrainParams, differences
+from core.nets import PIXEL_MEAN, PIXEL_SCALE, Net, VGG16Net, build
+from core.recipes import TrainParams, differences
 from core.styles import StyleTargets
-from core.vgg import VGG16
+from core.vgg import load_encoder
 from worker.datasets import Batches
-from worker.log import LOSSES, Step, log_step, read_log, start_log
-from worker.objective import Objective, reproduction
+from worker.log import Step, log_step, losses_of, read_log, start_log
 
 SAVE_EVERY = 25  # steps between two savings of the state
 PREVIEW_EVERY = 25  # steps between two previews
 MEAN_OVER = 20  # steps that a card's losses are the mean of
+
+REPRODUCTION = 150
+"""Steps of giving the photograph back, before the objective: from there networks learn to paint soonest."""
+RISING = 50
+"""Of them, those over which the learning rate rises from nothing."""
+SMALL = 2 / 3
+"""Part of the steps that crops of half the side, twice as many, do as well: a quarter of the work."""
+LEAST_RATE = 0.03
+"""Where the cosine of the learning rate ends, as a part of it."""
+CLIP = 1.0
+"""Largest norm of the gradient."""
+SHIFTS = 8
+"""px: the photograph and its painting are shifted by less than that for the term `depicted`."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps alike: side of the crops in px, crops a step, and whether they are judged by the objective."""
+
+    steps: int
+    size: int
+    batch: int
+    main: bool = True
 
 
 @dataclass
@@ -45,7 +70,7 @@ def train(
     params: TrainParams,
     photographs: list[Path],
     style: StyleTargets,
-    vgg: VGG16,
+    networks: LossNetworks,
     folder: Path,
     *,
     warm: Path | None = None,
@@ -53,7 +78,7 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> tuple[Net, Card] | None:
-    """Run Algorithm 2 to its end and return the network and its card, or None when `should_stop` said so.
+    """Train to the end and return the network and its card, or None when `should_stop` said so.
 
     `folder` takes the state, `losses.csv` and previews; a run that was stopped goes on from there, and on the CPU gives
     the same weights, bit for bit, as one that was not. `warm` is the checkpoint that `params.warm_start` names. Raises
@@ -62,78 +87,73 @@ def train(
     """
     keep_memory()
     params = params.model_copy(update={"steps": params.steps or max(1, len(photographs) // params.batch)})
-    stages = (*params.warmup, Stage(steps=params.steps, size=params.size, batch=params.batch, lr=params.lr))
+    stages = plan(params)
     total = sum(stage.steps for stage in stages)
-    batches = Batches(photographs, params.size, params.seed, params.augment, params.tones)
-    vgg = vgg.to(device).to(memory_format=torch.channels_last)
-    objective = Objective(params, vgg, style)
-    identity = _identity(params, photographs, style, vgg, warm)
-    run = _begin(params, identity, vgg, folder, device, warm)
-    _let_leak(run.net, params.leak)
+    batches = Batches(photographs, params.size, params.seed, augment=params.recipe == "ours")
+    networks = networks.to(device)
+    objective = networks.objective(params, style)
+    identity = _identity(params, photographs, style, networks, warm)
+    run = _begin(params, identity, networks.source, folder, device, warm)
+    start_log(folder, run.done, objective.TERMS)
     preview = batches.middle(2 * params.size)
     for stage, within, first in _remaining(stages, run.done):
         begun = time.monotonic()
-        main = stage is stages[-1]
         pictures = batches(first, stage.size, stage.batch).to(device, memory_format=torch.channels_last)
-        lr, weight = _schedule(params, stage, within, main)
         kind = torch.device(device).type
         with torch.autocast(kind, torch.bfloat16, enabled=has_bfloat16(kind)):
-            paintings = _painted(run.net, pictures, params, run.done)
-            losses = reproduction(pictures, paintings) if weight is None else objective(pictures, paintings, weight)
+            paintings = run.net(pictures)
+            if stage.main:
+                losses = objective.of(pictures, _shift(params.seed, run.done))(paintings)
+            else:
+                losses = {"total": reproduction_loss(pictures, paintings)}
         if not losses["total"].isfinite():
-            raise BadParameter(
-                f"The loss of step {run.done + 1} is {losses['total'].item()}: try a lower lr, or a clip."
-            )
-        _update(run, losses["total"], params, lr)
+            raise BadParameter(f"The loss of step {run.done + 1} is {losses['total'].item()}: try a lower lr.")
+        lr = _rate(params, stages, stage, within, run.done)
+        _update(run, losses["total"], lr, clip=params.recipe == "ours")
         run.done += 1
-        step = Step(
-            run.done, total, {k: v.item() for k, v in losses.items()}, lr, weight or 0, time.monotonic() - begun
-        )
-        log_step(folder, step, main)
+        step = Step(run.done, total, {k: v.item() for k, v in losses.items()}, lr, time.monotonic() - begun)
+        log_step(folder, step, stage.main)
         on_step(step)
         if run.done % PREVIEW_EVERY == 0 or run.done == total:
-            _write_preview(folder, run, params, preview, device)
+            _write_preview(folder, run, preview, device)
         stop = run.done < total and should_stop()
         if stop or run.done % SAVE_EVERY == 0 or run.done == total:
             _save_state(folder, run, identity)
         if stop:
             return None
-    return run.net.cpu(), _card(params, photographs, style, vgg, folder, warm, device)
+    return run.net.cpu(), _card(run, params, photographs, style, networks, folder, warm, device)
 
 
-def _let_leak(net: Net, leak: float) -> None:
-    """From now on pass `leak` of the gradient through the last ReLU where it is shut; what the network paints stays."""
+def plan(params: TrainParams) -> list[Stage]:
+    """The stages of a training; `params.steps` are those judged by the objective."""
+    steps = params.steps or 0
+    if params.recipe == "report":
+        return [Stage(steps, params.size, params.batch)]
+    small = round(SMALL * steps)
+    half = max(params.size // 2, 64)
+    stages = [
+        Stage(0 if params.warm_start else REPRODUCTION, half, 2 * params.batch, main=False),
+        Stage(small, half, 2 * params.batch),
+        Stage(steps - small, params.size, params.batch),
+    ]
+    return [stage for stage in stages if stage.steps]
 
-    def pass_on(relu: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        shut = inputs[0].clamp(max=0)
-        return output + leak * (shut - shut.detach())
 
-    if leak:
-        net.layers[-2].register_forward_hook(pass_on)
+def reproduction_loss(photographs: Tensor, paintings: Tensor) -> Tensor:
+    """The squared error of the pixels, in units of `PIXEL_SCALE`; a scalar.
 
-
-def _painted(net: Net, pictures: Tensor, params: TrainParams, step: int) -> Tensor:
-    """What `net` makes of pictures (B, 3, H, W), of their size, at that step.
-
-    Unlike `core.paint` this shrinks before values are cut to 0..255, and bicubically: torch has no Lanczos.
+    InstanceNorm forgets how bright a picture was, so that is not asked of the network.
     """
-    if params.enlarged == 1:
-        return net(_grained(pictures, params, step))  # type: ignore[no-any-return]
-    seen = F.interpolate(pictures, scale_factor=float(params.enlarged), mode="bicubic").clamp(0, 255)
-    painting = net(_grained(seen, params, step)).float()  # on a CPU antialiasing has no bfloat16
-    return F.interpolate(painting, pictures.shape[2:], mode="bicubic", antialias=True)
+    wanted = photographs - photographs.mean((2, 3), keepdim=True) + PIXEL_MEAN
+    return content_loss(paintings, wanted) / PIXEL_SCALE**2
 
 
-def _grained(pictures: Tensor, params: TrainParams, step: int) -> Tensor:
-    """`pictures` (B, 3, H, W) as the network is shown them at that step: each step with a grain of its own."""
-    if not params.grain:
-        return pictures
-    batch, _, height, width = pictures.shape
-    normal = torch.randn(batch, 1, height, width, generator=torch.Generator().manual_seed(params.seed + step))
-    return (pictures + params.grain * normal.to(pictures.device)).clamp(0, 255).round()
+def _shift(seed: int, step: int) -> tuple[int, int]:
+    down, across = np.random.default_rng([seed, 3, step]).integers(SHIFTS, size=2).tolist()
+    return down, across
 
 
-def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[Stage, int, int]]:
+def _remaining(stages: list[Stage], done: int) -> Iterator[tuple[Stage, int, int]]:
     """(stage, step within it, number of the first picture) of every step that is still to do."""
     number = first = 0
     for stage in stages:
@@ -144,57 +164,53 @@ def _remaining(stages: tuple[Stage, ...], done: int) -> Iterator[tuple[Stage, in
             first += stage.batch
 
 
-def _schedule(params: TrainParams, stage: Stage, within: int, main: bool) -> tuple[float, float | None]:
-    """Learning rate and style weight of a step; no style weight where the photograph is to be given back."""
-    if not main:
-        return stage.lr, stage.style_weight
-    part = within / stage.steps
-    lr, weight = stage.lr, params.style_weight
-    if params.lr_fall and part > 1 - params.lr_fall:
-        lr *= 0.05 ** ((part - (1 - params.lr_fall)) / params.lr_fall)
-    if params.style_from and part < 0.5:
-        weight *= (params.style_from / weight) ** (1 - 2 * part)
-    return lr, weight
+def _rate(params: TrainParams, stages: list[Stage], stage: Stage, within: int, done: int) -> float:
+    """The learning rate of a step: of our recipe one that rises, and under the objective falls as a cosine."""
+    if params.recipe == "report":
+        return params.lr
+    if not stage.main:
+        return params.lr * min(1, (within + 1) / RISING)
+    before = sum(stage.steps for stage in stages if not stage.main)
+    part = (done - before) / (sum(stage.steps for stage in stages) - before)
+    return params.lr * (LEAST_RATE + (1 - LEAST_RATE) * (1 + cos(pi * part)) / 2)
 
 
-def _update(run: Run, loss: Tensor, params: TrainParams, lr: float) -> None:
-    body, output = run.optimiser.param_groups
-    body["lr"], output["lr"] = lr, lr * params.output_lr
+def _update(run: Run, loss: Tensor, lr: float, clip: bool) -> None:
+    run.optimiser.param_groups[0]["lr"] = lr
     run.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    weights = (p for p in run.net.parameters() if p.requires_grad)
-    norm = nn.utils.clip_grad_norm_(weights, params.clip or float("inf"))
+    weights = [p for p in run.net.parameters() if p.requires_grad]
+    norm = nn.utils.clip_grad_norm_(weights, CLIP if clip else float("inf"))
     if norm.isfinite():  # on an even crop fifteen InstanceNorms can multiply a gradient to infinity
         run.optimiser.step()
 
 
 def _identity(
-    params: TrainParams, photographs: list[Path], style: StyleTargets, vgg: VGG16, warm: Path | None
+    params: TrainParams, photographs: list[Path], style: StyleTargets, networks: LossNetworks, warm: Path | None
 ) -> dict[str, str]:
-    """What a run goes on with: the same parameters, photographs (by name and size), style, loss network and start."""
+    """What has to be the same for a run to go on: parameters, photographs (by name and size), style, loss networks and
+    start."""
     names = "\n".join(f"{path.name} {path.stat().st_size}" for path in photographs)
     return {
         "parameters": params.model_dump_json(exclude_none=True),
         "photographs": sha256(names.encode()).hexdigest(),
         "style image": style.sha256,
-        "loss network": vgg.sha256,
+        "loss networks": networks.sha256,
         "warm start": file_sha256(warm) if warm else "",
     }
 
 
 def _begin(
-    params: TrainParams, identity: dict[str, str], vgg: VGG16, folder: Path, device: str, warm: Path | None
+    params: TrainParams, identity: dict[str, str], source: str, folder: Path, device: str, warm: Path | None
 ) -> Run:
     """A new run, or the one that `folder` holds."""
     torch.manual_seed(params.seed)
-    net = build(params.arch, vgg, params.upsample)
+    net = build(params.arch, load_encoder(source) if params.arch == "vgg16" else None, params.upsample)
     if warm:
-        net.load_state_dict(own_weights(load(warm, vgg.source)), strict=False)
-    net.let_learn(params.learns)
+        net.load_state_dict(own_weights(load(warm, source)), strict=False)
+    net.layers.requires_grad_(True)
     net = net.to(device).to(memory_format=torch.channels_last)
-    output = list(net.layers[-1].parameters())
-    body = [p for p in net.parameters() if p.requires_grad and all(p is not q for q in output)]
-    run = Run(net, torch.optim.Adam([{"params": body}, {"params": output}], params.lr))
+    run = Run(net, torch.optim.Adam([p for p in net.parameters() if p.requires_grad], params.lr))
     path = folder / "state.pt"
     if path.exists():
         state = torch.load(path, map_location=device, weights_only=True)
@@ -206,7 +222,7 @@ def _begin(
         net.load_state_dict(state["net"], strict=False)
         run.optimiser.load_state_dict(state["optimiser"])
         run.done = state["done"]
-    start_log(folder, run.done)
+    folder.mkdir(parents=True, exist_ok=True)
     return run
 
 
@@ -221,35 +237,38 @@ def _save_state(folder: Path, run: Run, identity: dict[str, str]) -> None:
         torch.save(state, temporary)
 
 
-def _write_preview(folder: Path, run: Run, params: TrainParams, photograph: Tensor, device: str) -> None:
+def _write_preview(folder: Path, run: Run, photograph: Tensor, device: str) -> None:
     """The photograph and its painting side by side, as `preview-<step>.png`."""
     with torch.no_grad():
-        painting = _painted(run.net, photograph.to(device), params, 0).cpu()
+        painting = run.net(photograph.to(device)).cpu()
     both = torch.cat([photograph, painting], 3)[0].clamp(0, 255).round().byte().permute(1, 2, 0)  # (H, 2W, 3)
     with replacing(folder / f"preview-{run.done:06d}.png") as temporary:
         Image.fromarray(both.numpy()).save(temporary)
 
 
 def _card(
+    run: Run,
     params: TrainParams,
     photographs: list[Path],
     style: StyleTargets,
-    vgg: VGG16,
+    networks: LossNetworks,
     folder: Path,
     warm: Path | None,
     device: str,
 ) -> Card:
-    rows = [row for row in read_log(folder) if row["main"]]
+    rows = [losses_of(row) for row in read_log(folder) if row["main"]]
 
     def mean(some: list[dict[str, float]]) -> dict[str, float]:
-        return {name: float(np.mean([row[name] for row in some])) for name in LOSSES}
+        return {name: float(np.mean([row[name] for row in some])) for name in some[0]}
 
     return Card(
         params=params,
         style_sha256=style.sha256,
         images=len(photographs),
-        loss_network=vgg.source if vgg.source in ("bundled", "imagenet") else Path(vgg.source).name,
-        loss_network_sha256=vgg.sha256,
+        folders=dict(Counter(path.parent.name for path in photographs)),
+        loss_network=networks.name,
+        loss_network_sha256=networks.vgg.sha256,
+        encoder_sha256=run.net.encoder.sha256 if isinstance(run.net, VGG16Net) else None,
         warm_start_sha256=file_sha256(warm) if warm else None,
         first_losses=mean(rows[:MEAN_OVER]),
         last_losses=mean(rows[-MEAN_OVER:]),

@@ -50,7 +50,7 @@ async function build(form) {
     h(
       "details", {}, h("summary", {}, "Finer points"),
       select("arch", "Network", Object.keys(recipes.ours).map((arch) => [arch, known(arch)]), "aonet"),
-      select("recipe", "Recipe", [["ours", "Ours: normalised, with a warm-up"], ["report", "The report’s Table 1"]], "ours"),
+      select("recipe", "Recipe", [["ours", "Ours: a style at three sizes, and a subject that stays"], ["report", "The report’s Table 1"]], "ours"),
       finer,
     ),
     h("button", { type: "submit", class: "primary" }, "Teach it"),
@@ -63,8 +63,7 @@ async function build(form) {
 
 function numbers(recipes, arch, recipe) {
   const defaults = recipes[recipe][arch];
-  const warm = defaults.warmup.reduce((sum, stage) => sum + stage.steps, 0);
-  const label = { steps: warm ? `Steps, after ${count(warm)} short ones` : "Steps", size: "Size, px", batch: "Pictures a step" };
+  const label = { steps: "Steps", size: "Size, px", batch: "Pictures a step" };
   return FIELDS.map((name) => {
     const field = number(name, recipes.train[name], label[name], defaults[name]);
     $("input", field).required = name !== "steps";
