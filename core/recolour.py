@@ -31,7 +31,8 @@ def recoloured(pictures: Tensor, colours: Colours) -> Tensor:
     `x -> T (x - m) + m_s` with `T = C^-1/2 (C^1/2 C_s C^1/2)^1/2 C^-1/2`, m and C the picture's own: of all linear
     maps that give it the style's colours the one that moves its own the least.
     """
-    return torch.stack([_recoloured(picture, colours) for picture in pictures])
+    with torch.autocast(pictures.device.type, enabled=False):  # in bfloat16 a grey picture's covariance has no root
+        return torch.stack([_recoloured(picture, colours) for picture in pictures])
 
 
 def _recoloured(picture: Tensor, colours: Colours) -> Tensor:
