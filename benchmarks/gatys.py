@@ -10,17 +10,17 @@ from statistics import median
 
 import numpy as np
 import torch
-from core.gatys_loss import PixelLoss
 
 from benchmarks.engine import cat, seconds
-from core.gatys import Step, paint_pixels
-from core.gatys_run import Loss, Run, to_pixels
+from core.gatys import paint_pixels, painting_loss
+from core.gatys_run import Run, to_pixels
 from core.gatys_style import Style, find_style
 from core.images import Picture
+from core.loss_networks import LossNetworks, load_loss_networks
 from core.memory import keep_memory
+from core.objective import Loss
 from core.recipes import GatysParams
 from core.settings import ROOT, Settings
-from core.vgg import VGG16, load_vgg16
 
 SIZES = (256, 512)  # px, timed
 ADAM_STEPS = 800
@@ -30,27 +30,26 @@ LOSS_SIZE = 128  # px: what is compared is counted, not timed
 MARKS = (25, 50, 100, 200, 400, 800)
 
 
-class PlainLoss(PixelLoss):
+def _plain_loss(networks: LossNetworks, style: Style, params: GatysParams, photograph: torch.Tensor) -> Loss:
     """The same loss as peers compute it: float32, NCHW."""
-
-    def _features(self, pixels: torch.Tensor, layers: set[str]) -> dict[str, torch.Tensor]:
-        return self.vgg(pixels, layers)
+    return networks.objective(params, style.targets).of(photograph)
 
 
-def _wave(settings: Settings, vgg: VGG16, **values: object) -> tuple[Style, GatysParams]:
+def _wave(settings: Settings, networks: LossNetworks, **values: object) -> tuple[Style, GatysParams]:
     params = GatysParams.model_validate({"style": "wave", **values})
-    return find_style(params, [], settings.models / "styles", vgg), params
+    return find_style(params, [], settings.models / "styles", networks.vgg), params
 
 
 def an_evaluation(settings: Settings) -> None:
     """Ours, and plain L-BFGS on the pixels in a process of its own, turn by turn; medians, on the CPU."""
     print("| an evaluation at | plain torch float32 | Impasto | times faster |\n|---|---|---|---|")
     keep_memory()
-    vgg = load_vgg16().to(memory_format=torch.channels_last)
-    style, params = _wave(settings, vgg)
+    networks = load_loss_networks().to("cpu")
+    style, params = _wave(settings, networks)
     for size in SIZES:
-        run = Run(params, "cpu", cat(size, size))
-        step = partial(run.step, PixelLoss(params, vgg, style.targets, to_pixels(cat(size, size), "cpu")))
+        photograph = to_pixels(cat(size, size), "cpu")
+        run = Run(params, photograph)
+        step = partial(run.step, painting_loss(params, style, networks, photograph))
         with _plain(size) as plain:
             times = [(plain(), seconds(step)) for _ in range(6)][1:]
         theirs, ours = (median(column) for column in zip(*times, strict=True))
@@ -79,29 +78,29 @@ def _plain(size: int) -> Iterator[Callable[[], float]]:
 
 def _answer(size: int) -> None:
     """The other process: an evaluation for each line that comes."""
-    vgg = load_vgg16()
-    style, params = _wave(Settings(), vgg)
+    networks = load_loss_networks()
+    style, params = _wave(Settings(), networks)
     photograph = to_pixels(cat(size, size), "cpu")
-    step = plain_steps(PlainLoss(params, vgg, style.targets, photograph), photograph, torch.optim.LBFGS, max_iter=1)
+    loss = _plain_loss(networks, style, params, photograph)
+    step = plain_steps(loss, photograph, torch.optim.LBFGS, max_iter=1)
     for _ in sys.stdin:
         print(seconds(step), flush=True)
 
 
 def the_loss(settings: Settings) -> None:
-    """Lowest total loss after so many evaluations; one at half size counts as a quarter."""
-    vgg = load_vgg16().to(memory_format=torch.channels_last)
-    style, params = _wave(settings, vgg, size=LOSS_SIZE, num_iterations=OURS)
+    """Lowest total loss after so many evaluations."""
+    networks = load_loss_networks().to("cpu")
+    style, params = _wave(settings, networks, size=LOSS_SIZE, num_iterations=OURS)
     rgb = cat(LOSS_SIZE, LOSS_SIZE)
     photograph = to_pixels(rgb, "cpu")
-    loss = PixelLoss(params, vgg, style.targets, photograph)
+    loss = painting_loss(params, style, networks, photograph)
     curves: dict[str, list[tuple[float, float]]] = {}
     for rate in ADAM_RATES:
         curves[f"Adam on pixels, {rate:g}"] = _followed(
             plain_steps(loss, photograph, torch.optim.Adam, lr=rate), ADAM_STEPS
         )
     curves["L-BFGS on pixels"] = _followed(plain_steps(loss, photograph, torch.optim.LBFGS, max_iter=1), OURS)
-    for name, values in (("Impasto", {}), ("Impasto, coarse to fine", {"coarse_to_fine": True})):
-        curves[name] = _ours(rgb, style, params.model_copy(update=values), vgg)
+    curves["Impasto"] = _ours(rgb, style, params, networks)
     print("| lowest loss after |", " | ".join(map(str, MARKS)), "|\n|---|" + "---|" * len(MARKS))
     for name, curve in curves.items():
         print(f"| {name} |", " | ".join(_at(curve, mark) for mark in MARKS), "|")
@@ -140,20 +139,11 @@ def _followed(step: Callable[[], float], evaluations: int) -> list[tuple[float, 
     return curve
 
 
-def _ours(rgb: np.ndarray, style: Style, params: GatysParams, vgg: VGG16) -> list[tuple[float, float]]:
-    """As `_followed`; of coarse to fine the fine part alone, after what the coarse one cost."""
-    totals: list[tuple[float, float]] = []
-
-    def on_step(step: Step) -> None:
-        coarse = bool(params.coarse_to_fine) and step.number <= OURS // 2
-        totals.append((0.25 if coarse else 1.0, inf if coarse else step.losses["total"]))
-
-    paint_pixels(Picture(rgb), style, params, vgg, on_step=on_step)
-    count, best, curve = 0.0, inf, []
-    for cost, total in totals:
-        count, best = count + cost, min(best, total)
-        curve.append((count, best))
-    return curve
+def _ours(rgb: np.ndarray, style: Style, params: GatysParams, networks: LossNetworks) -> list[tuple[float, float]]:
+    """As `_followed`."""
+    totals: list[float] = []
+    paint_pixels(Picture(rgb), style, params, networks, on_step=lambda step: totals.append(step.losses["total"]))
+    return [(float(number), min(totals[:number])) for number in range(1, len(totals) + 1)]
 
 
 def _at(curve: list[tuple[float, float]], mark: float) -> str:

@@ -1,7 +1,7 @@
 """Algorithm 1 (Gatys et al.): paint by optimising the pixels of one picture, and survive being stopped at any step."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from math import inf, isfinite
@@ -24,20 +24,9 @@ from core.objective import Loss
 from core.paint import with_colors_of
 from core.recipes import GatysParams
 from core.recolour import recoloured
-from core.spectrum import Spectrum
 
-COARSE_ABOVE = 384  # px of the long side above which the first half of the evaluations is done at half size
 SAVING = 20  # times what saving took last is worked before it is done again: the state of a large picture is large
 NOISE = 40  # levels of 0..255, about, of the noise that a picture may start as
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Evaluations of the loss at one size, px."""
-
-    height: int
-    width: int
-    evaluations: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +59,6 @@ def paint_pixels(
 ) -> Picture:
     """Run Algorithm 1 and return the painting of lowest loss, of `picture`'s size and with its alpha.
 
-    The report's pixels are moved through their spectrum here (`core.spectrum`), which reaches a lower loss in fewer
-    evaluations, and a large picture is painted at half size first, which makes larger forms.
-
     `should_stop` is asked after every evaluation of the loss, and ends it with the best painting so far. With `state`,
     a file that is written every `save_every` seconds, a run that was stopped or killed goes on from there, and on the
     CPU gives the same painting, bit for bit, as one that was not.
@@ -83,19 +69,25 @@ def paint_pixels(
     """
     keep_memory()
     networks = networks.to(device)
-    stages = plan(picture.height, picture.width, params)
+    height, width = optimised(picture.height, picture.width, params)
+    small = resize(picture.rgb, height, width)
     identity = _identity(picture, style, params, networks)
-    run = Run(params, device, _beginning(picture, style, params, stages[0]))
+    run = Run(params, to_pixels(_beginning(small, style, params), device))
     if state and state.exists():
         run.load(state, identity)
-    begun = last = saved = time.monotonic()
+    loss = painting_loss(params, style, networks, to_pixels(small, device))
+    first, begun = run.done, time.monotonic()
+    last = saved = begun
     took = 0.0
-    to_do = _pixels_left(stages, run)
-    for losses in _steps(run, stages, picture, style, networks):
-        now, left = time.monotonic(), _pixels_left(stages, run)
-        number = run.done + sum(stage.evaluations for stage in stages[: run.stage])
-        seconds_left = (now - begun) * left / (to_do - left)
-        on_step(Step(number, params.num_iterations, losses, now - last, seconds_left, _preview(run, picture)))
+    while run.done < params.num_iterations:
+        losses = run.step(loss)
+        if not isfinite(losses["total"]):
+            if run.best_loss == inf:
+                raise BadParameter(f"The loss is {losses['total']} from the start: try lower weights.")
+            break
+        now, left = time.monotonic(), params.num_iterations - run.done
+        seconds_left = (now - begun) / (run.done - first) * left
+        on_step(Step(run.done, params.num_iterations, losses, now - last, seconds_left, _preview(run, picture)))
         last = now
         stop = should_stop()
         if state and (stop or not left or now - saved > max(save_every, SAVING * took)):
@@ -107,40 +99,19 @@ def paint_pixels(
     return _finished(to_rgb(run.best), picture, params)
 
 
-def plan(height: int, width: int, params: GatysParams) -> list[Stage]:
-    """The stages for a photograph of that size: one, or coarse to fine at half size before it.
+def optimised(height: int, width: int, params: GatysParams) -> tuple[int, int]:
+    """Height and width in px that are optimised of a photograph of that size.
 
     The long side is `params.size`, never enlarged; a short side stays at 16 px or more, which the loss networks need.
     Raises BadParameter for a photograph under that.
     """
     if min(height, width) < MIN_SIDE:
         raise BadParameter(f"The picture is {width}x{height}: it must have {MIN_SIDE} px a side or more.")
-    fine = [max(side, MIN_SIDE) for side in fit(height, width, params.size)]
-    early = params.num_iterations // 2 if max(fine) > COARSE_ABOVE else 0
-    half = [max(side // 2, MIN_SIDE) for side in fine]
-    stages = [Stage(half[0], half[1], early), Stage(fine[0], fine[1], params.num_iterations - early)]
-    return [stage for stage in stages if stage.evaluations]
+    down, across = (max(side, MIN_SIDE) for side in fit(height, width, params.size))
+    return down, across
 
 
-def _steps(
-    run: Run, stages: list[Stage], picture: Picture, style: Style, networks: LossNetworks
-) -> Iterator[dict[str, float]]:
-    """Go through the stages, from where `run` is; the losses of each step, until they are no numbers."""
-    for number, stage in enumerate(stages[run.stage :], run.stage):
-        if number > run.stage:
-            run.enter(number, resize(to_rgb(run.best), stage.height, stage.width))
-        photograph = to_pixels(resize(picture.rgb, stage.height, stage.width), run.device)
-        loss = _loss(run.params, style, networks, photograph)
-        while run.done < stage.evaluations:
-            losses = run.step(loss)
-            if not isfinite(losses["total"]):
-                if run.best_loss == inf:
-                    raise BadParameter(f"The loss is {losses['total']} from the start: try lower weights.")
-                return
-            yield losses
-
-
-def _loss(params: GatysParams, style: Style, networks: LossNetworks, photograph: Tensor) -> Loss:
+def painting_loss(params: GatysParams, style: Style, networks: LossNetworks, photograph: Tensor) -> Loss:
     """The losses of pixels (1, 3, H, W) that paint `photograph`."""
     device = photograph.device.type
 
@@ -157,30 +128,19 @@ def _loss(params: GatysParams, style: Style, networks: LossNetworks, photograph:
     return loss
 
 
-def _beginning(picture: Picture, style: Style, params: GatysParams, stage: Stage) -> Bytes:
-    """What the pixels start as, uint8 (H, W, 3): noise has the spectrum of photographs, for white noise would stay; the
-    style's picture is cut to the photograph's shape."""
-    if params.init == "random":
-        spectrum = Spectrum(stage.height, stage.width, "cpu")
-        noise = torch.randn(spectrum.shape, generator=torch.Generator().manual_seed(params.seed))
-        return to_rgb(127.5 + NOISE * spectrum.pixels(noise))
-    photograph = resize(picture.rgb, stage.height, stage.width)
+def _beginning(photograph: Bytes, style: Style, params: GatysParams) -> Bytes:
+    """What the pixels start as, uint8 (H, W, 3), of `photograph`'s size; the style's picture is cut to its shape."""
+    height, width = photograph.shape[:2]
     if params.init == "content":
         return photograph
     if params.init == "recoloured":
         return to_rgb(recoloured(to_pixels(photograph, "cpu"), style.targets.to("cpu").colours))
+    if params.init == "random":
+        noise = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(params.seed))
+        return to_rgb(127.5 + NOISE * noise)
     if style.image is None:
         raise BadParameter("init=style needs the style's picture.")
-    return np.array(ImageOps.fit(Image.fromarray(style.image), (stage.width, stage.height), Image.Resampling.LANCZOS))
-
-
-def _pixels_left(stages: list[Stage], run: Run) -> int:
-    """Evaluations that are still to do, each times its pixels."""
-    done = [*(stage.evaluations for stage in stages[: run.stage]), run.done]
-    return sum(
-        stage.height * stage.width * (stage.evaluations - (done[k] if k < len(done) else 0))
-        for k, stage in enumerate(stages)
-    )
+    return np.array(ImageOps.fit(Image.fromarray(style.image), (width, height), Image.Resampling.LANCZOS))
 
 
 def _preview(run: Run, picture: Picture) -> Callable[[], Picture]:

@@ -11,26 +11,22 @@ from core.files import replacing
 from core.images import Bytes
 from core.objective import Loss
 from core.recipes import GatysParams, differences
-from core.spectrum import Spectrum
 
 HISTORY = 20  # steps that L-BFGS remembers
-FIRST_MOVE = 1.0  # what L-BFGS moves a pixel by or so, of 0..255, before it knows any curvature
+FIRST_MOVE = 1.0  # levels that L-BFGS moves a pixel by or so, before it knows any curvature
+UNIT = 64.0  # levels: L-BFGS moves nothing where a gradient is as small as that of a level, of 0..255
 
 
 class Run:
-    """What is optimised, the coordinates of a spectrum, and its optimiser; the stage, and the evaluations done in it;
-    the pixels (1, 3, H, W) of its lowest loss."""
+    """What is optimised, the pixels in units of `UNIT`, and its optimiser; the evaluations done; and the pixels
+    (1, 3, H, W) of the lowest loss."""
 
-    def __init__(self, params: GatysParams, device: str, rgb: Bytes) -> None:
-        """Begins with `rgb`, uint8 (H, W, 3), at the first stage."""
-        self.params, self.device = params, device
-        self.enter(0, rgb)
-
-    def enter(self, stage: int, rgb: Bytes) -> None:
-        """Begin a stage with `rgb`, uint8 (H, W, 3)."""
-        self.stage, self.done = stage, 0
-        self.best, self.best_loss = to_pixels(rgb, self.device), inf
-        self._hold()
+    def __init__(self, params: GatysParams, pixels: Tensor) -> None:
+        """Begins with `pixels` (1, 3, H, W), 0..255."""
+        self.params, self.done = params, 0
+        self.best, self.best_loss = pixels, inf
+        self.units = (pixels / UNIT).requires_grad_()
+        self.optimiser = _optimiser(params, self.units)
 
     def step(self, loss: Loss) -> dict[str, float]:
         """Evaluate the loss and its gradient once, keep the pixels if they are the best, and move them.
@@ -38,7 +34,7 @@ class Run:
         Returns the losses of the pixels as they were. Where their total is no number nothing is changed.
         """
         self.optimiser.zero_grad()
-        pixels = self.spectrum.pixels(self.coordinates)
+        pixels = self.units * UNIT
         losses = loss(pixels)
         scaled = losses["total"] * pixels.numel()  # so that what one pixel adds to the gradient is not tiny
         scaled.backward()  # type: ignore[no-untyped-call]
@@ -57,9 +53,8 @@ class Run:
         """Write all of it to `path`, with what it may go on with."""
         state = {
             "identity": identity,
-            "stage": self.stage,
             "done": self.done,
-            "coordinates": self.coordinates.detach(),
+            "units": self.units.detach(),
             "optimiser": self.optimiser.state_dict(),
             "best": self.best,
             "best_loss": self.best_loss,
@@ -70,7 +65,7 @@ class Run:
     def load(self, path: Path, identity: dict[str, str]) -> None:
         """Go on from `path`. Raises BadParameter where that holds no run, or one of another identity."""
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = torch.load(path, map_location=self.units.device, weights_only=True)
             other = differences(state["identity"], identity, self.params)
         except Exception as error:  # torch.load has no error of its own for a damaged file
             raise BadParameter(f"{path} holds no state of a painting: remove it to start anew.") from error
@@ -79,28 +74,19 @@ class Run:
                 f"{path} holds a painting with other {' and '.join(other)}. Give the same again to go on with it, or "
                 "another file to start anew."
             )
-        self.stage, self.done = state["stage"], state["done"]
-        self.best, self.best_loss = state["best"], state["best_loss"]
-        self._hold(state["coordinates"])
+        self.done, self.best, self.best_loss = state["done"], state["best"], state["best_loss"]
+        self.units = state["units"].requires_grad_()
+        self.optimiser = _optimiser(self.params, self.units)
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def _hold(self, coordinates: Tensor | None = None) -> None:
-        """Optimise these, those of the best picture unless told, from now on."""
-        height, width = self.best.shape[2:]
-        self.spectrum = Spectrum(height, width, self.device)
-        self.coordinates = self.spectrum.coordinates(self.best) if coordinates is None else coordinates
-        self.optimiser = _optimiser(self.params, self.coordinates.requires_grad_())
 
-
-def _optimiser(params: GatysParams, coordinates: Tensor) -> torch.optim.Optimizer:
+def _optimiser(params: GatysParams, units: Tensor) -> torch.optim.Optimizer:
     """Adam, or L-BFGS with one evaluation a step and no line search. Its `lr` is the length of the first step in all;
     from the second on it must be 1, a step as L-BFGS has it."""
     if params.optimizer == "adam":
-        return torch.optim.Adam([coordinates], params.lr)
-    first = FIRST_MOVE * coordinates.numel()
-    return torch.optim.LBFGS(
-        [coordinates], lr=first, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0
-    )
+        return torch.optim.Adam([units], params.lr / UNIT)
+    first = FIRST_MOVE / UNIT * units.numel()
+    return torch.optim.LBFGS([units], lr=first, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0)
 
 
 def to_pixels(rgb: Bytes, device: str) -> Tensor:

@@ -136,8 +136,10 @@ class Objective:
         return torch.stack(terms).sum() / len(scales), detail
 
     def _depicted(self, pictures: Tensor, shift: tuple[int, int]) -> dict[str, Tensor]:
+        """By layer; without those of a small picture that are one place, which has no variance to divide by."""
         down, across = shift
-        return self.squeezenet(pictures[..., down:, across:], DEPICTED_LAYERS)  # type: ignore[no-any-return]
+        features = self.squeezenet(pictures[..., down:, across:], DEPICTED_LAYERS)
+        return {layer: f for layer, f in features.items() if f.shape[2:].numel() > 1}
 
 
 @dataclass(frozen=True, eq=False)

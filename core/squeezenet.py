@@ -114,9 +114,9 @@ def from_torchvision(state: dict[str, Any]) -> dict[str, Any]:
     """torchvision's names and units -> the original's."""
     places = dict(zip(WIDTHS, (3, 4, 6, 7, 9, 10), strict=True))
     found = {
-        f"{fire}.{part}.{kind}": state[f"features.{place}.{part}.{kind}"]
+        f"{fire}.{part}.{kind}": state[f"features.{place}.{theirs}.{kind}"]
         for fire, place in places.items()
-        for part in ("squeeze1x1", "expand1x1", "expand3x3")
+        for part, theirs in (("squeeze1x1", "squeeze"), ("expand1x1", "expand1x1"), ("expand3x3", "expand3x3"))
         for kind in ("weight", "bias")
     }
     mean, deviation = (torch.tensor(v) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))

@@ -18,10 +18,13 @@ import torch
 from PIL import Image
 
 from core.checkpoints import Card, place, save
+from core.loss_networks import LossNetworks
 from core.nets import build
 from core.recipes import TrainParams
 from core.settings import Settings
-from core.vgg import VGG16, load_vgg16
+from core.squeezenet import load_squeezenet
+from core.vgg import VGG16, load_encoder, load_vgg16
+from core.weights import ENCODER
 from impasto import cli
 from tests.servers import RedisServer
 
@@ -30,7 +33,20 @@ SHARED = Path(__file__).parent.parent.parent / "shared"
 
 @pytest.fixture(scope="session")
 def vgg() -> VGG16:
+    """The loss network in the clone, to relu3_1."""
     return load_vgg16()
+
+
+@pytest.fixture(scope="session")
+def encoder() -> VGG16:
+    """VGG16Net's frozen part, all 13 convolutions."""
+    return load_encoder()
+
+
+@pytest.fixture(scope="session")
+def networks(vgg: VGG16) -> LossNetworks:
+    """The two loss networks in the clone."""
+    return LossNetworks(vgg, load_squeezenet())
 
 
 def card(vgg: VGG16, arch: str = "aonet", style: str = "plain", bits: int = 16) -> Card:
@@ -40,6 +56,7 @@ def card(vgg: VGG16, arch: str = "aonet", style: str = "plain", bits: int = 16) 
         images=1,
         loss_network=vgg.source,
         loss_network_sha256=vgg.sha256,
+        encoder_sha256=ENCODER.sha256 if arch == "vgg16" else None,
         first_losses={"total": 2.0},
         last_losses={"total": 1.0},
         created=datetime(2026, 1, 1, tzinfo=UTC),
@@ -48,13 +65,13 @@ def card(vgg: VGG16, arch: str = "aonet", style: str = "plain", bits: int = 16) 
 
 
 @pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory, vgg: VGG16) -> Path:
+def models(tmp_path_factory: pytest.TempPathFactory, vgg: VGG16, encoder: VGG16) -> Path:
     """A folder with `aonet/coco/plain` and `vgg16/coco/plain`, untrained."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     for arch, bits in (("aonet", 16), ("vgg16", 8)):
         about = card(vgg, arch, bits=bits)
-        save(place(folder, about.params), build(arch, vgg), about)
+        save(place(folder, about.params), build(arch, encoder), about)
     return folder
 
 

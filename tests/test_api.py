@@ -274,7 +274,7 @@ def test_styles_lists_what_can_be_asked(client):
         ("aonet", "coco", "plain"),
         ("vgg16", "coco", "plain"),
     ]
-    assert models[0]["card"]["params"]["content_layers"] == ["relu2_2"]
+    assert models[0]["card"]["params"]["recipe"] == "ours"
     assert models[0]["card"]["loss_network"] == "bundled"
 
 

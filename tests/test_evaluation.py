@@ -9,10 +9,11 @@ from PIL import Image
 
 from core.images import Bytes
 from core.recipes import STYLE_LAYERS
+from core.recolour import recoloured
 from core.styles import style_targets
 from tests.conftest import card
 from worker.datasets import HELD_OUT, open_held_out
-from worker.evaluation import correlation, evaluate, nyquist_energy
+from worker.evaluation import FIGURES, PLAIN, evaluate, nyquist_energy
 
 
 @pytest.fixture
@@ -23,29 +24,39 @@ def photographs(photo) -> list[Bytes]:
 
 @pytest.fixture
 def style(vgg, photo):
-    return style_targets(photo, "0" * 64, 32, STYLE_LAYERS, vgg)
+    return style_targets(photo, "0" * 64, 32, PLAIN.scales, STYLE_LAYERS, vgg)
 
 
-def test_of_a_network_that_gives_the_photograph_back(vgg, style, photographs):
-    found = evaluate(lambda shown: shown, card(vgg), photographs, style, vgg)
+def test_of_a_network_that_gives_the_photograph_back(vgg, networks, style, photographs):
+    found = evaluate(lambda shown: shown, card(vgg), photographs, style, networks)
     assert found.photographs == 2
-    assert found.style_after == pytest.approx(found.style_before, rel=1e-5)
-    assert all(value > 0 for value in found.style_before.values())
-    assert (found.style_left, found.content) == (pytest.approx(1), pytest.approx(0, abs=1e-9))
-    assert (found.correlation, found.checkerboard) == (pytest.approx(1), pytest.approx(1))
-    assert found.shares == pytest.approx({"content": 0, "style": 1}, abs=1e-6)
+    assert found.style == pytest.approx(found.photograph_style, rel=1e-5)
+    assert found.coarse == pytest.approx(found.photograph_coarse, rel=1e-5)
+    assert found.style > 0 and found.coarse > 0
+    assert (found.detail, found.depicted) == pytest.approx((0, 0), abs=1e-9)
+    assert found.checkerboard == pytest.approx(1)
 
 
-def test_a_painting_of_the_style_itself_has_no_style_loss(vgg, photographs):
+def test_a_painting_of_the_style_itself_has_no_style_loss(vgg, networks, photographs):
     rgb = photographs[0]
-    style = style_targets(rgb, "0" * 64, 32, STYLE_LAYERS, vgg)
-    found = evaluate(lambda shown: rgb, card(vgg), [255 - rgb], style, vgg)
-    assert found.style_left < 1e-6
-    assert found.content > 0.1 and found.correlation < 0.9
+    style = style_targets(rgb, "0" * 64, 32, PLAIN.scales, STYLE_LAYERS, vgg)
+    found = evaluate(lambda shown: rgb, card(vgg), [255 - rgb], style, networks)
+    assert found.style < 1e-6 < found.photograph_style
+    assert found.detail > 0.1 and found.depicted > 0.1
+
+
+def test_the_photograph_in_the_styles_colours_has_nothing_coarse_left(vgg, networks, style, photographs):
+    def paint_in_its_colours(rgb: Bytes) -> Bytes:
+        shown = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
+        painting = recoloured(shown, style.colours)[0].round().clamp(0, 255)
+        return painting.byte().permute(1, 2, 0).numpy()
+
+    found = evaluate(paint_in_its_colours, card(vgg), photographs, style, networks)
+    assert found.coarse < 0.02 * found.photograph_coarse + 0.002  # of what is cut off at 0 and 255
 
 
 @pytest.mark.parametrize(("arch", "times"), [("aonet", 1), ("vgg16", 2)])
-def test_what_is_measured_is_what_stylize_gives(arch, times, vgg, style, photographs):
+def test_what_is_measured_is_what_stylize_gives(arch, times, vgg, networks, style, photographs):
     """So vgg16 is shown the photographs twice as large, and its paintings are shrunk."""
     shown = []
 
@@ -55,18 +66,19 @@ def test_what_is_measured_is_what_stylize_gives(arch, times, vgg, style, photogr
         painting[::2] = 0
         return painting
 
-    about = card(vgg)
-    about = about.model_copy(update={"params": about.params.model_copy(update={"arch": arch})})
-    found = evaluate(paint_in_lines, about, photographs, style, vgg)
+    found = evaluate(paint_in_lines, card(vgg, arch), photographs, style, networks)
     assert shown == [(32 * times, 48 * times, 3)] * 2
     assert (found.checkerboard > 5) == (times == 1)  # lines of a pixel are grey when shrunk by two
 
 
-def test_correlation_of_opposites_and_of_strangers():
-    features = torch.tensor([1.0, -1.0, 1.0, -1.0]).view(1, 1, 2, 2)
-    assert correlation(features, 3 * features + 7) == pytest.approx(1)
-    assert correlation(features, -features) == pytest.approx(-1)
-    assert correlation(features, features.transpose(2, 3) * torch.tensor([1.0, -1.0])) == pytest.approx(0)
+def test_figures_are_means_over_photographs(vgg, networks, style, photographs):
+    def painter(rgb: Bytes) -> Bytes:
+        return 255 - rgb
+
+    alone = [evaluate(painter, card(vgg), [rgb], style, networks) for rgb in photographs]
+    both = evaluate(painter, card(vgg), photographs, style, networks)
+    for name in (*FIGURES, "photograph_style", "photograph_coarse"):
+        assert getattr(both, name) == pytest.approx(sum(getattr(one, name) for one in alone) / 2), name
 
 
 def test_a_checkerboard_has_its_energy_at_the_nyquist_frequency_and_a_ramp_hardly_any():
@@ -94,7 +106,7 @@ def test_impasto_evaluate_prints_a_row_for_each_model(impasto, photo, photo_file
     rows = [line for line in out.splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows] == ["aonet/coco/plain", "vgg16/coco/plain"]
     figures = json.loads(Path(tmp_path / "figures.json").read_text())
-    assert f"| {figures['aonet/coco/plain']['correlation']:.2f} |" in rows[0]
+    assert f"| {figures['aonet/coco/plain']['style']:.3f} |" in rows[0]
     status, _, errors = impasto("evaluate", "--style", "nothing")
     assert (status, "There are: aonet/coco/plain" in errors) == (2, True)
 
@@ -112,7 +124,7 @@ def test_figures_are_measured_once_and_the_page_shows_them(impasto, photo, photo
     status, _, errors = impasto("evaluate", *arguments, *more)
     assert status == 0, errors
     text, figures = page.read_text(), json.loads(kept.read_text())
-    assert f"| {figures['aonet/coco/plain']['correlation']:.2f} |" in text
+    assert f"| {figures['aonet/coco/plain']['style']:.3f} |" in text
     losses = figures["pixels/plain"]
     assert losses["last"]["total"] < losses["first"]["total"]
     assert f"| plain | {losses['first']['total']:.3g} | {losses['last']['total']:.3g} |" in text
@@ -120,10 +132,10 @@ def test_figures_are_measured_once_and_the_page_shows_them(impasto, photo, photo
     with Image.open(page.with_suffix(".webp")) as grid:
         assert grid.width > 2 * 48 and grid.height > 40
 
-    figures["aonet/coco/plain"]["correlation"] = 0.123
+    figures["aonet/coco/plain"]["detail"] = 12.345
     kept.write_text(json.dumps(figures))
     status, out, errors = impasto("evaluate", *arguments, "--json", kept)
-    assert (status, "| 0.12 |" in out) == (0, True)  # of the file: the checkpoint is the same
+    assert (status, "| 12.345 |" in out) == (0, True)  # of the file: the checkpoint is the same
     kept.write_text("[1]")
     status, _, errors = impasto("evaluate", *arguments, "--json", kept)
     assert (status, "no figures of ours" in errors) == (2, True)

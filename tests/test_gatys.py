@@ -4,20 +4,21 @@ from math import inf, nan
 import numpy as np
 import pytest
 import torch
-from core.gatys_loss import PixelLoss
 from PIL import Image
 from pydantic import ValidationError
 
-from core import gatys, gatys_loss
+from core import gatys
 from core.errors import BadParameter, NotFound
-from core.gatys import Stage, paint_pixels, plan
+from core.gatys import optimised, paint_pixels
 from core.gatys_run import Run, to_pixels, to_rgb
 from core.gatys_style import Style, StyleImage, blended, find_style
 from core.images import Picture
-from core.recipes import PIXEL_STYLE_LAYERS, STYLE_SIZE, GatysParams
+from core.loss_networks import LossNetworks, load_loss_networks
+from core.recipes import ALGORITHM_1, PIXELS, SCALES, STYLE_LAYERS, STYLE_SIZE, GatysParams
+from core.recolour import Colours, colours_of
 from core.settings import ROOT
-from core.spectrum import Spectrum
 from core.styles import StyleTargets, style_targets
+from core.vgg import VGG16, save_vgg16
 
 KEPT = ROOT / "models/styles"
 TINY = {"size": 48, "num_iterations": 8}
@@ -35,7 +36,16 @@ def picture() -> Picture:
 @pytest.fixture(scope="module")
 def style(vgg) -> Style:
     rgb = np.random.default_rng(1).integers(0, 256, (64, 80, 3), dtype=np.uint8)
-    return Style(style_targets(rgb, "0" * 64, 64, PIXEL_STYLE_LAYERS, vgg), rgb)
+    return Style(style_targets(rgb, "0" * 64, 64, SCALES, STYLE_LAYERS, vgg), rgb)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> LossNetworks:
+    """With a whole VGG16 of random weights, from a file."""
+    path = tmp_path_factory.mktemp("whole") / "vgg16.safetensors"
+    torch.manual_seed(0)
+    save_vgg16(path, VGG16(), "{}")
+    return load_loss_networks(str(path))
 
 
 def stop_after(number: int) -> tuple[Callable[[], bool], Callable[[object], None]]:
@@ -51,15 +61,13 @@ def stop_after(number: int) -> tuple[Callable[[], bool], Callable[[object], None
     ("values", "says"),
     [
         ({"content_weight": 0, "style_weight": 0}, "nothing to paint"),
-        ({"style_layer_weights": (1, 2)}, "style_layer_weights has 2 weights, style_layers has 5 layers"),
-        ({"content_layer_weights": (1, -1)}, "0 or more"),
         ({"style_blend": (0, 0)}, "one of them is more"),
-        ({"style_layers": ("relu1_1", "relu1_1")}, "named twice"),
-        ({"style_layers": ("relu9_9",)}, "relu9_9"),
+        ({"style_blend": (1, -1)}, "0 or more"),
         ({"style": "wave", "style_scale": 2}, "style_scale needs the style's pictures"),
         ({"style": "wave", "style_blend": (1,)}, "style_blend needs the style's pictures"),
         ({"style": "wave", "init": "style"}, "init=style needs the style's picture"),
         ({"style": "../wave"}, "pattern"),
+        ({"recipe": "theirs"}, "'ours' or 'report'"),
         ({"tv_weight": inf}, "finite"),
         ({"size": 16}, "32"),
         ({"iterations": 3}, "Extra inputs"),
@@ -70,34 +78,43 @@ def test_parameters_that_are_refused(values, says):
         GatysParams(**values)
 
 
-def test_without_normalise_the_weights_are_the_reports_unless_told():
-    assert GatysParams().normalise
-    plain = GatysParams(normalise=False, tv_weight=2)
-    assert (plain.content_weight, plain.style_weight, plain.tv_weight) == (0.03, 1, 2)
+def test_the_reports_numbers_unless_told():
+    ours = GatysParams()
+    assert (ours.content_weight, ours.style_weight, ours.tv_weight, ours.init) == (1, PIXELS.style, 1.5, "recoloured")
+    assert (ours.style_layers, ours.scales, ours.weights) == (STYLE_LAYERS, SCALES, PIXELS)
+    report = GatysParams(recipe="report", tv_weight=2)
+    assert (report.content_weight, report.style_weight, report.tv_weight) == (0.03, 1, 2)
+    assert (report.init, report.style_layers, report.scales) == ("content", ALGORITHM_1, 1)
     # the report's, in the units of the VGG16 that it names, whose features are 57 times smaller
-    assert plain.content_weight == pytest.approx(100 / 57**2, rel=0.05)
-    assert plain.style_weight == pytest.approx(1e7 / 57**4, rel=0.06)
+    assert report.content_weight == pytest.approx(100 / 57**2, rel=0.05)
+    assert report.style_weight == pytest.approx(1e7 / 57**4, rel=0.06)
+    assert GatysParams.model_validate_json(report.model_dump_json()) == report
+    assert GatysParams(recipe="report", init="random").init == "random"
+
+
+def test_content_weight_is_of_all_that_keeps_the_subject():
+    more = GatysParams(content_weight=2, style_weight=7, tv_weight=0).weights
+    assert (more.coarse, more.depicted, more.detail) == (2 * PIXELS.coarse, 2 * PIXELS.depicted, 2 * PIXELS.detail)
+    assert (more.style, more.tv, more.excess, more.scales) == (7, 0, PIXELS.excess, PIXELS.scales)
 
 
 @pytest.mark.parametrize(
-    ("size", "values", "stages"),
+    ("size", "asked", "seen"),
     [
-        ((3000, 4000), {}, [Stage(192, 256, 100), Stage(384, 512, 100)]),
-        ((3000, 4000), {"size": 384}, [Stage(288, 384, 200)]),
-        ((300, 200), {}, [Stage(300, 200, 200)]),  # never enlarged
-        ((3000, 4000), {"coarse_to_fine": False}, [Stage(384, 512, 200)]),
-        ((300, 200), {"coarse_to_fine": True, "num_iterations": 5}, [Stage(150, 100, 2), Stage(300, 200, 3)]),
-        ((300, 200), {"coarse_to_fine": True, "num_iterations": 1}, [Stage(300, 200, 1)]),
-        ((40, 4000), {}, [Stage(16, 256, 100), Stage(16, 512, 100)]),  # relu5_1 needs 16 px
+        ((3000, 4000), 512, (384, 512)),
+        ((3000, 4000), 384, (288, 384)),
+        ((300, 200), 512, (300, 200)),  # never enlarged
+        ((40, 4000), 512, (16, 512)),  # the loss networks need 16 px
+        ((16, 16), 512, (16, 16)),
     ],
 )
-def test_stages(size, values, stages):
-    assert plan(*size, GatysParams(**values)) == stages
+def test_what_is_optimised(size, asked, seen):
+    assert optimised(*size, GatysParams(size=asked)) == seen
 
 
 def test_a_picture_under_16_px_is_refused():
     with pytest.raises(BadParameter, match=r"200x15.*16 px"):
-        plan(15, 200, GatysParams())
+        optimised(15, 200, GatysParams())
 
 
 # --- the style
@@ -106,7 +123,7 @@ def test_a_picture_under_16_px_is_refused():
 def test_the_style_is_a_name_or_pictures(vgg, style):
     image = StyleImage(style.image, "ab")
     named = find_style(GatysParams(style="wave"), [], KEPT, vgg)
-    assert set(named.targets.grams) == set(PIXEL_STYLE_LAYERS)
+    assert [set(grams) for grams in named.targets.grams] == [set(STYLE_LAYERS)] * SCALES
     assert named.image is None
     own = find_style(GatysParams(style_scale=0.25), [image], KEPT, vgg)
     assert own.targets.size == STYLE_SIZE // 4
@@ -115,7 +132,6 @@ def test_the_style_is_a_name_or_pictures(vgg, style):
         (GatysParams(), [], "neither is given"),
         (GatysParams(style="wave"), [image], "both are given"),
         (GatysParams(style_blend=(1, 2, 3)), [image, image], "3 weights for 2 style pictures"),
-        (GatysParams(style="wave", style_layers=("relu3_2",)), [], "relu3_3"),
     ):
         with pytest.raises(BadParameter, match=says):
             find_style(params, images, KEPT, vgg)
@@ -123,94 +139,72 @@ def test_the_style_is_a_name_or_pictures(vgg, style):
         find_style(GatysParams(style="waves"), [], KEPT, vgg)
 
 
-def test_gram_matrices_are_blended_by_weight():
-    one, two = (StyleTargets({"relu1_1": torch.full((2, 2), value)}, f"{value}", 64) for value in (1.0, 5.0))
+def test_the_reports_style_needs_a_whole_vgg16_and_the_picture(vgg, whole, style):
+    image, report = StyleImage(style.image, "ab"), GatysParams(recipe="report", style_scale=0.25)
+    with pytest.raises(BadParameter, match=r"the bundled one ends at relu3_1: set IMPASTO_VGG16"):
+        find_style(report, [image], KEPT, vgg)
+    (grams,) = find_style(report, [image], KEPT, whole.vgg).targets.grams
+    assert [len(grams[layer]) for layer in ALGORITHM_1] == [64, 128, 256, 512, 512]
+    with pytest.raises(BadParameter, match=r"relu4_1, 0\.relu5_1.*style_image"):
+        find_style(GatysParams(recipe="report", style="wave"), [], KEPT, whole.vgg)
+
+
+def flat(level: float, sha256: str) -> StyleTargets:
+    """Two scales of one layer, everything in it of one value."""
+    matrix = torch.full((2, 2), level)
+    return StyleTargets(
+        ({"relu1_1": matrix}, {"relu1_1": 10 * matrix}),
+        Colours(torch.full((3,), level), level * torch.eye(3)),
+        sha256,
+        64,
+    )
+
+
+def test_gram_matrices_and_colours_are_blended_by_weight():
+    one, two = flat(1, "one"), flat(5, "two")
     mixed = blended([one, two], (3, 1))
-    assert torch.equal(mixed.grams["relu1_1"], torch.full((2, 2), 2.0))
+    assert [grams["relu1_1"].unique().tolist() for grams in mixed.grams] == [[2], [20]]
+    assert torch.equal(mixed.colours.mean, torch.full((3,), 2.0))
+    assert torch.equal(mixed.colours.covariance, 2 * torch.eye(3))
+    assert mixed.size == 64
     assert mixed.sha256 == blended([one, two], (6, 2)).sha256 != blended([one, two], (1, 3)).sha256
     assert blended([one], (3,)) is one
+
+
+def test_a_blend_of_pictures_lies_between_them(vgg, style):
+    dark, light = (StyleImage(style.image // 4 + add, f"{add}") for add in (0, 150))
+    params = GatysParams(style_scale=0.25, style_blend=(1, 3))
+    apart = [find_style(GatysParams(style_scale=0.25), [image], KEPT, vgg).targets for image in (dark, light)]
+    mixed = find_style(params, [dark, light], KEPT, vgg)
+    assert mixed.image is dark.rgb
+    torch.testing.assert_close(mixed.targets.colours.mean, apart[0].colours.mean / 4 + apart[1].colours.mean * 3 / 4)
+    for scale, (a, b) in enumerate(zip(*(targets.grams for targets in apart), strict=True)):
+        for layer in STYLE_LAYERS:
+            torch.testing.assert_close(mixed.targets.grams[scale][layer], a[layer] / 4 + b[layer] * 3 / 4)
 
 
 # --- the loss
 
 
-@pytest.fixture
-def float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss in float32, on a processor too that is faster in bfloat16."""
-    monkeypatch.setattr(gatys_loss, "has_bfloat16", lambda device: False)
-
-
-@pytest.mark.usefixtures("float32")
-def test_a_picture_in_its_own_style_costs_nothing(picture, vgg):
-    pixels = to_pixels(picture.rgb[:48, :64].copy(), "cpu")
-    own = style_targets(picture.rgb[:48, :64], "", 48, PIXEL_STYLE_LAYERS, vgg)
-    losses = PixelLoss(GatysParams(tv_weight=0), vgg, own, pixels)(pixels)
-    assert losses["content"] == losses["tv"] == 0
-    assert losses["total"] == losses["style"] < 1e-6
-
-
-@pytest.mark.usefixtures("float32")
-def test_normalised_terms_are_near_one(picture, style, vgg):
-    """No features cost the photograph's mean square over its variance, and no Gram matrix 1 a layer."""
-    photograph = to_pixels(picture.rgb, "cpu")
-    loss = PixelLoss(
-        GatysParams(content_weight=1, style_weight=2, style_layer_weights=(1, 0, 3, 0, 1)),
-        vgg,
-        style.targets,
-        photograph,
-    )
-    loss._features = lambda pixels, layers: (
-        {k: torch.zeros(1, g.shape[0], 3, 4) for k, g in loss.grams.items()}
-        | {k: torch.zeros_like(f) for k, f in loss.wanted.items()}
-    )
-    losses = loss(photograph)
-    wanted = loss.wanted["relu4_2"]
-    assert losses["content"].item() == pytest.approx((wanted.square().mean() / loss.content_units["relu4_2"]).item())
-    assert losses["content"] > 1
-    assert losses["style"].item() == pytest.approx(2 * (1 + 3 + 1))
-
-
-def test_bfloat16_costs_what_float32_does(picture, style, vgg, monkeypatch):
+def test_bfloat16_costs_what_float32_does(picture, style, networks, monkeypatch):
     losses = []
     for bfloat16 in (False, True):
-        monkeypatch.setattr(gatys_loss, "has_bfloat16", lambda device, bfloat16=bfloat16: bfloat16)
-        loss = PixelLoss(GatysParams(), vgg, style.targets, to_pixels(picture.rgb, "cpu"))
+        monkeypatch.setattr(gatys, "has_bfloat16", lambda device, bfloat16=bfloat16: bfloat16)
+        loss = gatys.painting_loss(GatysParams(), style, networks, to_pixels(picture.rgb, "cpu"))
         losses.append(loss(to_pixels(picture.rgb[:, ::-1].copy(), "cpu")))
     assert losses[1]["style"] != losses[0]["style"]
     for name, exact in losses[0].items():
-        assert losses[1][name].item() == pytest.approx(exact.item(), rel=0.01)
+        assert losses[1][name].item() == pytest.approx(exact.item(), rel=0.02)
 
 
-def test_a_photograph_of_one_colour_can_be_painted(style, vgg):
+def test_a_photograph_of_one_colour_can_be_painted(style, networks):
     plain = Picture(np.full((40, 40, 3), 90, np.uint8))
     losses = []
-    painting = paint_pixels(plain, style, GatysParams(**TINY), vgg, on_step=lambda step: losses.append(step.losses))
+    painting = paint_pixels(
+        plain, style, GatysParams(**TINY), networks, on_step=lambda step: losses.append(step.losses)
+    )
     assert losses[-1]["total"] < losses[0]["total"]
     assert painting.rgb.std() > 1
-
-
-# --- the coordinates
-
-
-@pytest.mark.parametrize("size", [(32, 48), (33, 48), (32, 47), (17, 31)])
-def test_coordinates_give_the_pixels_back(size):
-    pixels = torch.rand(1, 3, *size) * 255
-    spectrum = Spectrum(*size, "cpu")
-    torch.testing.assert_close(spectrum.pixels(spectrum.coordinates(pixels)), pixels, atol=1e-3, rtol=0)
-
-
-def test_a_step_changes_large_forms_and_brightness_most():
-    """One step down the gradient of (random noise . pixels): grey more than gaudy, an area more than a dot."""
-    spectrum = Spectrum(64, 64, "cpu")
-    pixels = torch.full((1, 3, 64, 64), 128.0)
-    coordinates = spectrum.coordinates(pixels).requires_grad_()
-    noise = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    (spectrum.pixels(coordinates) * noise).sum().backward()
-    change = spectrum.pixels(coordinates.grad)
-    grey = change.mean(1)
-    assert grey.std() > 3 * (change - grey).std()
-    neighbours = (grey[..., 1:] - grey[..., :-1]).std()
-    assert neighbours < grey.std() / 3  # of noise it would be 1.4 times
 
 
 # --- the loop
@@ -218,19 +212,19 @@ def test_a_step_changes_large_forms_and_brightness_most():
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_both_optimisers_find_the_least(optimizer):
-    run = Run(GatysParams(optimizer=optimizer, lr=10), "cpu", np.zeros((32, 32, 3), np.uint8))
+    run = Run(GatysParams(optimizer=optimizer, lr=10), torch.zeros(1, 3, 32, 32))
     for _ in range(60):
         run.step(lambda pixels: {"total": (pixels - 100).square().mean()})
     assert run.best_loss < 200  # of 10,000
     assert np.abs(to_rgb(run.best) - 100.0).mean() == pytest.approx(run.best_loss**0.5, abs=1)
 
 
-def test_it_paints(picture, style, vgg):
+def test_it_paints(picture, style, networks):
     steps = []
-    painting = paint_pixels(picture, style, GatysParams(**TINY), vgg, on_step=steps.append)
+    painting = paint_pixels(picture, style, GatysParams(**TINY), networks, on_step=steps.append)
     assert [step.number for step in steps] == list(range(1, 9))
     assert {step.total for step in steps} == {8}
-    assert steps[0].losses["content"] < 1e-6  # it starts as the photograph
+    assert set(steps[0].losses) == {"style", "coarse", "depicted", "detail", "tv", "excess", "total"}
     assert steps[-1].losses["total"] < 0.5 * steps[0].losses["total"]
     assert all(step.seconds_left >= 0 for step in steps)
     assert steps[-1].seconds_left == 0
@@ -242,47 +236,68 @@ def test_it_paints(picture, style, vgg):
     np.testing.assert_array_equal(gatys.resize(preview.rgb, 52, 67), painting.rgb)
 
 
-def test_coarse_to_fine_begins_at_half_size(picture, style, vgg):
-    sizes = []
-    params = GatysParams(**TINY, coarse_to_fine=True)
-    paint_pixels(picture, style, params, vgg, on_step=lambda step: sizes.append(step.picture().rgb.shape[:2]))
-    assert sizes == [(18, 24)] * 4 + [(37, 48)] * 4
-
-
-def test_stopped_it_gives_the_best_so_far(picture, style, vgg):
-    params = GatysParams(**TINY)
+@pytest.mark.parametrize("size", [(16, 16), (32, 300), (300, 17)])
+def test_small_pictures_and_strips_are_painted(style, networks, size):
+    rgb = np.random.default_rng(2).integers(0, 256, (*size, 3), dtype=np.uint8)
     steps = []
-    painting = paint_pixels(picture, style, params, vgg, on_step=steps.append, should_stop=lambda: len(steps) == 1)
+    painting = paint_pixels(
+        Picture(rgb), style, GatysParams(num_iterations=4), networks, on_step=lambda step: steps.append(step.losses)
+    )
+    assert painting.rgb.shape == rgb.shape
+    assert len(steps) == 4
+    assert steps[-1]["total"] < steps[0]["total"]
+
+
+def test_the_reports_objective_paints(picture, style, whole):
+    params = GatysParams(recipe="report", style_scale=0.25, **TINY)
+    found = find_style(params, [StyleImage(style.image, "ab")], KEPT, whole.vgg)
+    steps = []
+    painting = paint_pixels(picture, found, params, whole, on_step=lambda step: steps.append(step.losses))
+    assert set(steps[0]) == {"content", "style", "tv", "total"}
+    assert steps[0]["content"] < 1e-3 * steps[0]["style"]  # it starts as the photograph
+    assert steps[-1]["total"] < steps[0]["total"]
+    assert (painting.rgb != picture.rgb).any()
+
+
+def test_the_reports_objective_needs_deeper_layers(picture, style, networks):
+    with pytest.raises(BadParameter, match=r"ends at relu3_1, and relu4_2 is deeper.*IMPASTO_VGG16"):
+        paint_pixels(picture, style, GatysParams(recipe="report", **TINY), networks)
+
+
+def test_stopped_it_gives_the_best_so_far(picture, style, networks):
+    params = GatysParams(**TINY, init="content")
+    steps = []
+    painting = paint_pixels(picture, style, params, networks, on_step=steps.append, should_stop=lambda: len(steps) == 1)
     assert len(steps) == 1
     small = gatys.resize(picture.rgb, 37, 48)
     np.testing.assert_array_equal(painting.rgb, gatys.resize(small, 52, 67))  # evaluated once: still the photograph
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_a_run_that_was_stopped_gives_the_same_painting_bit_for_bit(picture, style, vgg, tmp_path, optimizer):
-    params = GatysParams(**TINY, optimizer=optimizer, coarse_to_fine=True)
+def test_a_run_that_was_stopped_gives_the_same_painting_bit_for_bit(picture, style, networks, tmp_path, optimizer):
+    params = GatysParams(**TINY, optimizer=optimizer)
     totals: list[float] = []
-    whole = paint_pixels(picture, style, params, vgg, on_step=lambda step: totals.append(step.losses["total"]))
+    whole = paint_pixels(picture, style, params, networks, on_step=lambda step: totals.append(step.losses["total"]))
     state, again = tmp_path / "state.pt", []
-    for number in (2, 2, 1):  # within the first stage, at its end and within the second
+    for number in (2, 2, 1):
         should_stop, count = stop_after(number)
 
         def on_step(step, count=count):
             again.append(step.losses["total"])
             count(step)
 
-        paint_pixels(picture, style, params, vgg, on_step=on_step, should_stop=should_stop, state=state)
+        paint_pixels(picture, style, params, networks, on_step=on_step, should_stop=should_stop, state=state)
     parts = paint_pixels(
-        picture, style, params, vgg, on_step=lambda step: again.append(step.losses["total"]), state=state
+        picture, style, params, networks, on_step=lambda step: again.append(step.losses["total"]), state=state
     )
     assert again == totals
     np.testing.assert_array_equal(parts.rgb, whole.rgb)
-    done = paint_pixels(picture, style, params, vgg, on_step=lambda step: again.append(nan), state=state)
+    done = paint_pixels(picture, style, params, networks, on_step=lambda step: again.append(nan), state=state)
     assert len(again) == 8  # there was nothing left to do
     np.testing.assert_array_equal(done.rgb, whole.rgb)
 
 
-def test_a_run_that_was_killed_goes_on_from_what_it_saved(picture, style, vgg, tmp_path, monkeypatch):
+def test_a_run_that_was_killed_goes_on_from_what_it_saved(picture, style, networks, tmp_path, monkeypatch):
     monkeypatch.setattr("core.gatys.SAVING", 0)  # however long it takes
     state = tmp_path / "state.pt"
 
@@ -291,41 +306,45 @@ def test_a_run_that_was_killed_goes_on_from_what_it_saved(picture, style, vgg, t
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        paint_pixels(picture, style, GatysParams(**TINY), vgg, on_step=killed, state=state, save_every=-1)
+        paint_pixels(picture, style, GatysParams(**TINY), networks, on_step=killed, state=state, save_every=-1)
     numbers = []
     paint_pixels(
-        picture, style, GatysParams(**TINY), vgg, on_step=lambda step: numbers.append(step.number), state=state
+        picture, style, GatysParams(**TINY), networks, on_step=lambda step: numbers.append(step.number), state=state
     )
     assert numbers == [4, 5, 6, 7, 8]
 
 
-def test_a_run_of_something_else_is_left_alone(picture, style, vgg, tmp_path):
+def test_a_run_of_something_else_is_left_alone(picture, style, networks, tmp_path):
     state = tmp_path / "state.pt"
     params = GatysParams(**TINY)
     should_stop, on_step = stop_after(1)
-    paint_pixels(picture, style, params, vgg, on_step=on_step, should_stop=should_stop, state=state)
+    paint_pixels(picture, style, params, networks, on_step=on_step, should_stop=should_stop, state=state)
     before = state.read_bytes()
     upside_down = Picture(picture.rgb[::-1].copy())
-    other = Style(StyleTargets(style.targets.grams, "1" * 64, 64))
+    other = Style(StyleTargets(style.targets.grams, style.targets.colours, "1" * 64, 64))
+    front = VGG16(sha256="other", depth=5)
     for arguments, says in (
-        ((picture, style, params.model_copy(update={"seed": 1}), vgg), "other parameters"),
-        ((upside_down, style, params, vgg), "other picture"),
-        ((picture, other, params, vgg), "other style"),
+        ((picture, style, params.model_copy(update={"seed": 1}), networks), "other parameters"),
+        ((upside_down, style, params, networks), "other picture"),
+        ((picture, other, params, networks), "other style"),
+        ((picture, style, params, LossNetworks(front, networks.squeezenet)), "other loss networks"),
     ):
         with pytest.raises(BadParameter, match=says):
             paint_pixels(*arguments, state=state)
     assert state.read_bytes() == before
     state.write_bytes(b"broken")
     with pytest.raises(BadParameter, match="no state of a painting"):
-        paint_pixels(picture, style, params, vgg, state=state)
+        paint_pixels(picture, style, params, networks, state=state)
 
 
 @pytest.mark.parametrize("bad", [nan, inf])
-def test_a_loss_that_is_no_number(picture, style, vgg, monkeypatch, bad):
+def test_a_loss_that_is_no_number(picture, style, networks, monkeypatch, bad):
     """From the start it is an error; later the best so far is the answer."""
     good = 0
 
     def loss_of(*arguments):
+        """In place of the losses that a photograph gives."""
+
         def loss(pixels):
             loss.calls += 1
             return {"total": pixels.square().mean() * (1 if loss.calls <= good else bad)}
@@ -333,45 +352,60 @@ def test_a_loss_that_is_no_number(picture, style, vgg, monkeypatch, bad):
         loss.calls = 0
         return loss
 
-    monkeypatch.setattr(gatys, "PixelLoss", loss_of)
+    monkeypatch.setattr(gatys, "painting_loss", loss_of)
     with pytest.raises(BadParameter, match="from the start: try lower weights"):
-        paint_pixels(picture, style, GatysParams(**TINY), vgg)
+        paint_pixels(picture, style, GatysParams(**TINY), networks)
     good, steps = 3, []
-    painting = paint_pixels(picture, style, GatysParams(**TINY), vgg, on_step=steps.append)
+    painting = paint_pixels(picture, style, GatysParams(**TINY), networks, on_step=steps.append)
     assert len(steps) == 3
     assert painting.rgb.mean() < picture.rgb.mean()
 
 
-def test_what_it_starts_as(picture, style, vgg):
-    stage = Stage(16, 32, 1)
-    noise = [gatys._beginning(picture, style, GatysParams(init="random", seed=seed), stage) for seed in (0, 0, 1)]
+def test_what_it_starts_as(picture, style, networks):
+    small = gatys.resize(picture.rgb, 16, 32)
+    noise = [gatys._beginning(small, style, GatysParams(init="random", seed=seed)) for seed in (0, 0, 1)]
     np.testing.assert_array_equal(noise[0], noise[1])
     assert (noise[0] != noise[2]).any()
-    content = gatys._beginning(picture, style, GatysParams(), stage)
-    np.testing.assert_array_equal(content, gatys.resize(picture.rgb, 16, 32))
+    content = gatys._beginning(small, style, GatysParams(init="content"))
+    np.testing.assert_array_equal(content, small)
     columns = np.zeros((64, 64, 3), np.uint8)
     columns[16:48] = 90  # the middle half, which alone has the photograph's shape
-    cut = gatys._beginning(picture, Style(style.targets, columns), GatysParams(init="style"), stage)
+    cut = gatys._beginning(small, Style(style.targets, columns), GatysParams(init="style"))
     assert cut.shape == (16, 32, 3)
     assert (cut[2:-2] == 90).all()
     with pytest.raises(BadParameter, match="needs the style's picture"):
-        gatys._beginning(picture, Style(style.targets), GatysParams(init="style"), stage)
+        gatys._beginning(small, Style(style.targets), GatysParams(init="style"))
 
 
-def test_preserve_color_changes_brightness_alone(picture, style, vgg):
+def test_it_starts_in_the_styles_colours(picture, style, vgg):
+    calm = style.image // np.array([4, 6, 8], np.uint8) + np.array([100, 60, 140], np.uint8)  # nothing is cut off
+    targets = style_targets(calm, "", 64, SCALES, STYLE_LAYERS, vgg)
+    small = gatys.resize(picture.rgb, 40, 52)
+    begun = gatys._beginning(small, Style(targets), GatysParams())
+    assert begun.shape == (40, 52, 3)
+    found = colours_of(to_pixels(begun, "cpu")[0])
+    torch.testing.assert_close(found.mean, targets.colours.mean, atol=0.5, rtol=0)
+    torch.testing.assert_close(found.covariance, targets.colours.covariance, atol=4, rtol=0.1)
+
+
+def test_preserve_color_changes_brightness_alone(picture, style, networks):
     def colours(rgb):
         return np.asarray(Image.fromarray(rgb).convert("YCbCr")).astype(int)[..., 1:]
 
     calm = Picture(picture.rgb // 4 + 96)  # far from black and white, where colours are cut off
-    kept = paint_pixels(calm, style, GatysParams(**TINY, preserve_color=True), vgg)
+    kept = paint_pixels(calm, style, GatysParams(**TINY, preserve_color=True), networks)
     assert np.abs(colours(kept.rgb) - colours(calm.rgb)).mean() < 8
     assert np.abs(kept.rgb.astype(int) - calm.rgb).mean() > 8
 
 
-def test_the_bundled_styles_paint_on_a_fresh_machine(picture, vgg):
+def test_the_bundled_styles_paint_on_a_fresh_machine(picture, networks):
     params = GatysParams(style="wave", **TINY)
     totals = []
     paint_pixels(
-        picture, find_style(params, [], KEPT, vgg), params, vgg, on_step=lambda s: totals.append(s.losses["total"])
+        picture,
+        find_style(params, [], KEPT, networks.vgg),
+        params,
+        networks,
+        on_step=lambda s: totals.append(s.losses["total"]),
     )
     assert totals[-1] < totals[0] / 2

@@ -6,7 +6,7 @@ from torch import nn
 
 from core.errors import BadParameter, NotFound
 from core.names import padding
-from core.nets import AONet, FoldedUp, Up, build, fold
+from core.nets import PIXEL_MEAN, PIXEL_SCALE, AONet, FoldedUp, ReflectConv2d, Up, build, fold
 
 SIZES = [(16, 16), (16, 33), (37, 50), (64, 48)]
 
@@ -31,28 +31,58 @@ def test_aonet_reads_like_its_table():
         (64, 32, 3, 2),
         (32, 3, 9, 1),
     ]
-    assert all(m.padding_mode == "reflect" for m in convs if isinstance(m, nn.Conv2d))
+    assert all(isinstance(m, ReflectConv2d) for m in convs if isinstance(m, nn.Conv2d))
 
 
-def test_vgg16_starts_from_the_loss_networks_convolutions_and_leaves_them_alone(vgg):
-    net = build("vgg16", vgg)
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (9, 1)])
+def test_a_convolution_sees_the_reflection_beyond_the_borders(kernel, stride):
+    ours = ReflectConv2d(4, 5, kernel, stride)
+    theirs = nn.Conv2d(4, 5, kernel, stride, padding=kernel // 2, padding_mode="reflect")
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 4, 12, 17)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_padding_stays_in_bfloat16():
+    conv, x = ReflectConv2d(4, 5, 3), torch.randn(1, 4, 8, 8).bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = conv(x)
+    y.float().sum().backward()
+    assert y.dtype == torch.bfloat16
+    assert x.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("arch", ["aonet", "vgg16"])
+def test_the_last_convolution_speaks_in_units_around_mid_grey(arch, encoder):
+    net = build(arch, encoder)
+    last = net.layers[-1]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([0.0, 1, -1]))
+        found = net(torch.rand(1, 3, 32, 32) * 255)
+    wanted = torch.tensor([PIXEL_MEAN, PIXEL_MEAN + PIXEL_SCALE, PIXEL_MEAN - PIXEL_SCALE]).view(1, 3, 1, 1)
+    assert torch.equal(found, wanted.expand_as(found))
+
+
+def test_vgg16_starts_from_its_encoders_convolutions_and_leaves_them_alone(encoder):
+    net = build("vgg16", encoder)
     kernel = net.layers[0].weight
-    assert torch.equal(kernel, vgg.convs["relu4_3"].weight)
-    assert kernel.data_ptr() != vgg.convs["relu4_3"].weight.data_ptr()
+    assert torch.equal(kernel, encoder.convs["relu4_3"].weight)
+    assert kernel.data_ptr() != encoder.convs["relu4_3"].weight.data_ptr()
     assert not any(p.requires_grad for p in net.encoder.parameters())
 
 
 @pytest.mark.parametrize("arch", ["aonet", "vgg16"])
 @pytest.mark.parametrize("upsample", ["nearest", "deconv"])
 @pytest.mark.parametrize("size", SIZES)
-def test_any_size_comes_back(arch, upsample, size, vgg):
-    net = build(arch, vgg, upsample)
+def test_any_size_comes_back(arch, upsample, size, encoder):
+    net = build(arch, encoder, upsample)
     with torch.no_grad():
         assert net(torch.rand(1, 3, *size) * 255).shape == (1, 3, *size)
 
 
-def test_what_vgg16_paints_from_does_not_say_where_the_borders_are(vgg):
-    net, seen = build("vgg16", vgg), []
+def test_what_vgg16_paints_from_does_not_say_where_the_borders_are(encoder):
+    net, seen = build("vgg16", encoder), []
     net.layers.register_forward_pre_hook(lambda layers, inputs: seen.append(inputs[0]))
     with torch.no_grad():
         net(torch.tensor([200.0, 120, 40]).view(1, 3, 1, 1).expand(1, 3, 64, 96))
@@ -63,6 +93,13 @@ def test_a_map_has_three_places_a_side_or_more():
     assert padding(16, 33, 8) == (8, 7)
     assert padding(24, 17, 8) == (0, 7)
     assert padding(16, 19, 4) == (0, 1)
+
+
+def test_vgg16_needs_an_encoder_and_no_front(vgg):
+    with pytest.raises(BadParameter, match="needs its encoder"):
+        build("vgg16")
+    with pytest.raises(BadParameter, match=r"ends at relu3_1, and relu4_2 is deeper"), torch.no_grad():
+        build("vgg16", vgg)(torch.zeros(1, 3, 32, 32))
 
 
 def test_a_side_under_16_px_is_refused():
@@ -84,8 +121,8 @@ def test_folded_upsampling_is_the_same_function(size):
 
 
 @pytest.mark.parametrize("arch", ["aonet", "vgg16"])
-def test_a_folded_network_paints_the_same(arch, vgg):
-    net = build(arch, vgg).eval()
+def test_a_folded_network_paints_the_same(arch, encoder):
+    net = build(arch, encoder).eval()
     folded = fold(copy.deepcopy(net))
     picture = torch.rand(1, 3, 37, 50) * 255
     with torch.no_grad():

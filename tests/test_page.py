@@ -161,7 +161,7 @@ def test_strength_is_mixed_here_as_the_service_mixes_it(visitor):
         small = [
             np.asarray(image.convert("RGB").resize((45, 30), Image.Resampling.BOX), int) for image in (shown, made)
         ]
-        assert np.abs(small[0] - small[1]).mean() < 2  # of 0..255: WebP, corners that are round
+        assert np.abs(small[0] - small[1]).mean() < 3  # of 0..255: WebP, corners that are round
     visitor.leave()
 
 
@@ -396,7 +396,6 @@ def test_a_style_is_taught_watched_and_found_in_the_gallery(visitor):
         expect(form).to_contain_text("3 photographs. Few: 20 are enough")
     visitor.looks_right("teach-form")
     form.locator("summary").click()
-    form.locator("[name=recipe]").select_option("report")
     finer(page, "teach", steps=60, size=64, batch=1)
     form.get_by_role("button", name="Teach it").click()
     work = page.locator("#teach-works article").first

@@ -5,9 +5,10 @@ import torch
 from torch.nn import functional as F
 
 from core import vgg as module
-from core.errors import BadCheckpoint, NotFound, Unavailable
+from core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
 from core.names import CHANNELS
-from core.vgg import MEAN, VGG16, load_vgg16
+from core.vgg import MEAN, VGG16, load_encoder, load_vgg16, save_vgg16
+from core.weights import ENCODER, FRONT, Bundled, check_recipe, loss_network_sha256
 
 
 def torchvision_state(vgg: VGG16, prefix: str = "features.") -> dict[str, torch.Tensor]:
@@ -19,23 +20,23 @@ def torchvision_state(vgg: VGG16, prefix: str = "features.") -> dict[str, torch.
     }
 
 
-def test_features_have_their_layers_shapes(vgg):
-    features = vgg(torch.rand(2, 3, 32, 48) * 255, CHANNELS)
+def test_features_have_their_layers_shapes(encoder):
+    features = encoder(torch.rand(2, 3, 32, 48) * 255, CHANNELS)
     assert list(features) == list(CHANNELS)
     assert features["relu1_2"].shape == (2, 64, 32, 48)
     assert features["relu5_3"].shape == (2, 512, 2, 3)
     assert all(f.min() >= 0 for f in features.values())
 
 
-def test_it_is_torchvisions_vgg16(vgg):
+def test_it_is_torchvisions_vgg16(encoder):
     from torchvision.models import vgg16
 
     theirs = vgg16(weights=None).features.eval()
-    theirs.load_state_dict(torchvision_state(vgg, prefix=""))
+    theirs.load_state_dict(torchvision_state(encoder, prefix=""))
     picture = torch.rand(1, 3, 32, 32) * 255
     with torch.no_grad():
         expected = theirs[:23](picture - torch.tensor(MEAN).view(1, 3, 1, 1))  # up to relu4_3
-    torch.testing.assert_close(vgg(picture, ["relu4_3"])["relu4_3"], expected, atol=1e-2, rtol=1e-3)
+    torch.testing.assert_close(encoder(picture, ["relu4_3"])["relu4_3"], expected, atol=1e-2, rtol=1e-3)
 
 
 def test_it_stops_at_the_last_layer_asked_for(vgg, monkeypatch):
@@ -45,10 +46,10 @@ def test_it_stops_at_the_last_layer_asked_for(vgg, monkeypatch):
     assert len(calls) == 4
 
 
-def test_what_was_handed_out_is_not_overwritten(vgg):
+def test_what_was_handed_out_is_not_overwritten(encoder):
     picture = torch.rand(1, 3, 16, 16) * 255
-    alone = vgg(picture, ["relu1_1"])["relu1_1"]
-    assert torch.equal(vgg(picture, CHANNELS)["relu1_1"], alone)
+    alone = encoder(picture, ["relu1_1"])["relu1_1"]
+    assert torch.equal(encoder(picture, CHANNELS)["relu1_1"], alone)
 
 
 def test_the_mean_colour_is_zero_inside(vgg):
@@ -62,25 +63,65 @@ def test_an_unknown_layer_is_answered_with_the_nearest(vgg):
         vgg(torch.zeros(1, 3, 16, 16), ["relu4_2x"])
 
 
-def test_bundled_weights_are_checked_by_hash(tmp_path, monkeypatch):
+def test_the_bundled_one_is_a_front(vgg, encoder):
+    assert list(vgg.convs) == [*CHANNELS][:5]
+    assert (vgg.source, vgg.sha256) == ("bundled", FRONT.sha256)
+    assert list(encoder.convs) == list(CHANNELS)
+    assert encoder.sha256 == ENCODER.sha256
+    assert load_encoder(str(FRONT.path)).sha256 == FRONT.sha256  # any other source is what `load_vgg16` makes of it
+
+
+def test_a_layer_that_is_deeper_than_the_weights(vgg):
+    with pytest.raises(BadParameter, match=r"'bundled' ends at relu3_1, and relu3_2, relu4_2 is deeper.*IMPASTO_VGG16"):
+        vgg(torch.zeros(1, 3, 16, 16), ["relu4_2", "relu1_1", "relu3_2"])
+
+
+def test_the_reports_objective_needs_a_whole_one():
+    with pytest.raises(BadParameter, match=r"ends at relu3_1: set IMPASTO_VGG16"):
+        check_recipe("report", "bundled")
+    for recipe, source in (("ours", "bundled"), ("report", "imagenet"), ("report", "whole.safetensors")):
+        check_recipe(recipe, source)
+
+
+def test_the_hash_of_a_source_without_loading_it(vgg, tmp_path):
+    assert loss_network_sha256("bundled") == vgg.sha256
+    assert loss_network_sha256(str(ENCODER.path)) == ENCODER.sha256
+    assert loss_network_sha256(str(tmp_path / "none.pth")) is None
+
+
+@pytest.mark.parametrize(("name", "load"), [("FRONT", load_vgg16), ("ENCODER", load_encoder)])
+def test_bundled_weights_are_checked_by_hash(tmp_path, monkeypatch, name, load):
+    there = getattr(module, name)
     damaged = tmp_path / "vgg16.safetensors"
-    damaged.write_bytes(module.BUNDLED.read_bytes()[:-1] + b"x")
-    monkeypatch.setattr(module, "BUNDLED", damaged)
-    with pytest.raises(BadCheckpoint, match="not the loss network that this version came with"):
-        load_vgg16()
+    damaged.write_bytes(there.path.read_bytes()[:-1] + b"x")
+    monkeypatch.setattr(module, name, Bundled(damaged, there.sha256))
+    with pytest.raises(BadCheckpoint, match="not the file that this version came with"):
+        load()
     damaged.unlink()
     with pytest.raises(NotFound, match="missing"):
-        load_vgg16()
+        load()
 
 
-def test_a_pth_is_in_caffes_bgr(vgg, tmp_path):
-    state = torchvision_state(vgg)
+@pytest.mark.parametrize("depth", [1, 5, 13])
+def test_a_file_may_hold_the_first_convolutions_alone(encoder, tmp_path, depth):
+    front = VGG16(depth=depth)
+    front.convs.load_state_dict({k: v for k, v in encoder.convs.state_dict().items() if k.split(".")[0] in front.convs})
+    save_vgg16(tmp_path / "front.safetensors", front, "{}")
+    read = load_vgg16(str(tmp_path / "front.safetensors"))
+    last = [*CHANNELS][depth - 1]
+    assert [*read.convs][-1] == last
+    picture = torch.rand(1, 3, 32, 32) * 255
+    assert torch.equal(read(picture, [last])[last], encoder(picture, [last])[last])  # of float16, as they were kept
+
+
+def test_a_pth_is_in_caffes_bgr(encoder, tmp_path):
+    state = torchvision_state(encoder)
     state["features.0.weight"] = state["features.0.weight"].flip(1)
     path = tmp_path / "vgg16-00b39a1b.pth"
     torch.save(state, path)
     loaded = load_vgg16(str(path))
     picture = torch.rand(1, 3, 16, 16) * 255
-    expected = vgg(picture, ["relu2_2"])["relu2_2"]  # in the hundreds
+    expected = encoder(picture, ["relu2_2"])["relu2_2"]  # in the hundreds
     torch.testing.assert_close(loaded(picture, ["relu2_2"])["relu2_2"], expected, atol=1e-2, rtol=1e-3)
     assert loaded.source == str(path)
     assert loaded.sha256 == module.file_sha256(path)
@@ -107,10 +148,19 @@ def test_a_file_that_is_no_pth(tmp_path, content):
         load_vgg16(str(path))
 
 
-def test_weights_of_another_network(tmp_path):
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"0.weight": (8, 3, 3, 3)},  # its bias is missing
+        {"0.weight": (8, 3, 3, 3), "0.bias": (8,)},
+        {"0.weight": (64, 3, 3, 3), "0.bias": (64,), "5.weight": (128, 64, 3, 3), "5.bias": (128,)},  # one between is
+        {"classifier.weight": (10, 10)},
+    ],
+)
+def test_weights_of_another_network(tmp_path, shapes):
     path = tmp_path / "other.pth"
-    torch.save({"0.weight": torch.zeros(8, 3, 3, 3)}, path)
-    with pytest.raises(BadCheckpoint, match="13 convolutions"):
+    torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, path)
+    with pytest.raises(BadCheckpoint, match="does not hold VGG16's convolutions"):
         load_vgg16(str(path))
 
 
@@ -120,13 +170,13 @@ def test_a_path_where_nothing_lies(tmp_path):
 
 
 @pytest.fixture
-def imagenet(vgg, tmp_path, monkeypatch):
+def imagenet(encoder, tmp_path, monkeypatch):
     """torchvision's weights as a file that its loader can be pointed to, under a name that holds its hash."""
     from torchvision.models import VGG16_Weights
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     source = tmp_path / "weights.pth"
-    torch.save(torchvision_state(vgg), source)
+    torch.save(torchvision_state(encoder), source)
     source = source.rename(tmp_path / f"vgg16_features-{module.file_sha256(source)[:8]}.pth")
 
     def point_to(url: str) -> None:
@@ -136,10 +186,10 @@ def imagenet(vgg, tmp_path, monkeypatch):
     return source, point_to
 
 
-def test_imagenet_is_fetched_by_torchvisions_loader(vgg, imagenet, tmp_path):
+def test_imagenet_is_fetched_by_torchvisions_loader(encoder, imagenet, tmp_path):
     source, _ = imagenet
     loaded = load_vgg16("imagenet")
-    assert torch.equal(loaded.convs["relu5_3"].weight, vgg.convs["relu5_3"].weight)
+    assert torch.equal(loaded.convs["relu5_3"].weight, encoder.convs["relu5_3"].weight)
     assert (tmp_path / "hub/checkpoints" / source.name).exists()
     source.unlink()
     assert load_vgg16("imagenet").sha256 == loaded.sha256  # from the hub's cache

@@ -157,7 +157,7 @@ def test_what_can_be_chosen_is_told(settings):
         assert client.get("/datasets").json() == ["mine", "more"]
         assert "wave" in client.get("/styles/kept").json()
         recipes = client.get("/recipes").json()
-        assert recipes["gatys"]["num_iterations"]["default"] == 200
+        assert recipes["gatys"]["num_iterations"]["default"] == 100
         assert recipes["train"]["size"]["minimum"] == 64
-        assert recipes["ours"]["aonet"]["steps"] == 600
+        assert recipes["ours"]["aonet"]["steps"] == 1400
         assert recipes["report"]["aonet"]["content_weight"] == 17

@@ -29,7 +29,7 @@ def gatys_job(storage: Storage, photo: np.ndarray, **changes) -> Job:
 
 def train_job(storage: Storage, photo: np.ndarray, folder: Path, **changes) -> Job:
     """A training on two photographs, named `plain`."""
-    tiny = {"size": 64, "batch": 1, "steps": 3, "warmup": (), "style_size": 64, **changes}
+    tiny = {"size": 64, "batch": 1, "steps": 3, "style_size": 64, **changes}
     params = TrainJobParams(**recipe("aonet", "mine", "plain", "ours", **tiny).model_dump())
     job = Job(kind="train", params=params.model_dump(mode="json"), publishes="aonet/mine/plain")
     keys = [f"jobs/{job.id}/inputs/{name}" for name in ("style_image-0.png", "content_images.zip")]

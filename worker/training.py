@@ -34,7 +34,8 @@ PREVIEW_EVERY = 25  # steps between two previews
 MEAN_OVER = 20  # steps that a card's losses are the mean of
 
 REPRODUCTION = 150
-"""Steps of giving the photograph back, before the objective: from there networks learn to paint soonest."""
+"""Steps of giving the photograph back, before the objective, and no more than those under it: from there networks learn
+to paint soonest."""
 RISING = 50
 """Of them, those over which the learning rate rises from nothing."""
 SMALL = 2 / 3
@@ -132,7 +133,7 @@ def plan(params: TrainParams) -> list[Stage]:
     small = round(SMALL * steps)
     half = max(params.size // 2, 64)
     stages = [
-        Stage(0 if params.warm_start else REPRODUCTION, half, 2 * params.batch, main=False),
+        Stage(0 if params.warm_start else min(REPRODUCTION, steps), half, 2 * params.batch, main=False),
         Stage(small, half, 2 * params.batch),
         Stage(steps - small, params.size, params.batch),
     ]

@@ -16,7 +16,10 @@ const svg = (tag, attributes) => {
 
 const short = (value) => (value >= 1000 || value < 0.01 ? value.toExponential(1) : value.toPrecision(3));
 
-/** A figure with `draw(rows)`; a row is {step, total, style, content} as the service has it. */
+/** The content of a row: of our objective the sum of what keeps the subject. */
+const whole = (row) => ({ content: row.coarse + row.depicted + row.detail, ...row });
+
+/** A figure with `draw(rows)`; a row is {step, total, style, …} as the service has it. */
 export function chart() {
   const lines = NAMES.map((name) => svg("polyline", { class: name, fill: "none", "vector-effect": "non-scaling-stroke" }));
   const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
@@ -25,8 +28,8 @@ export function chart() {
   const figure = h("figure", { class: "chart", hidden: true }, picture, legend);
 
   figure.draw = (rows) => {
-    const main = rows.filter((row) => row.main !== 0);
-    const shown = main.length > 1 ? main : rows;
+    const main = rows.map(whole).filter((row) => row.main !== 0);
+    const shown = main.length > 1 ? main : rows.map(whole);
     if (shown.length < 2) return;
     const every = Math.ceil(shown.length / MOST);
     const some = shown.filter((_, index) => index % every === 0 || index === shown.length - 1);
