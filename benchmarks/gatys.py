@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import accumulate
 from math import inf
 from statistics import median
 
@@ -28,11 +29,6 @@ ADAM_RATES = (1.0, 3.0, 10.0)
 OURS = 200  # evaluations
 LOSS_SIZE = 128  # px: what is compared is counted, not timed
 MARKS = (25, 50, 100, 200, 400, 800)
-
-
-def _plain_loss(networks: LossNetworks, style: Style, params: GatysParams, photograph: torch.Tensor) -> Loss:
-    """The same loss as peers compute it: float32, NCHW."""
-    return networks.objective(params, style.targets).of(photograph)
 
 
 def _wave(settings: Settings, networks: LossNetworks, **values: object) -> tuple[Style, GatysParams]:
@@ -81,7 +77,7 @@ def _answer(size: int) -> None:
     networks = load_loss_networks()
     style, params = _wave(Settings(), networks)
     photograph = to_pixels(cat(size, size), "cpu")
-    loss = _plain_loss(networks, style, params, photograph)
+    loss = networks.objective(params, style.targets).of(photograph)  # as peers compute it: float32, NCHW
     step = plain_steps(loss, photograph, torch.optim.LBFGS, max_iter=1)
     for _ in sys.stdin:
         print(seconds(step), flush=True)
@@ -143,7 +139,7 @@ def _ours(rgb: np.ndarray, style: Style, params: GatysParams, networks: LossNetw
     """As `_followed`."""
     totals: list[float] = []
     paint_pixels(Picture(rgb), style, params, networks, on_step=lambda step: totals.append(step.losses["total"]))
-    return [(float(number), min(totals[:number])) for number in range(1, len(totals) + 1)]
+    return [(float(number), lowest) for number, lowest in enumerate(accumulate(totals, min), 1)]
 
 
 def _at(curve: list[tuple[float, float]], mark: float) -> str:

@@ -62,11 +62,11 @@ class Card(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _from_before(cls, values: Any) -> Any:
-        """A card from before `core.objective` has parameters that are none any more."""
+        """A card from before `core.objective` has parameters that are none any more; its recipe was ours of then."""
         if not isinstance(values, dict) or "recipe" in (old := values.get("params", {})) or "arch" not in old:
             return values
         known = {name: value for name, value in old.items() if name in TrainParams.model_fields}
-        more = {"recipe": "report", "style_size": old.get("style_size", 384)}
+        more = {"recipe": "ours", "style_size": old.get("style_size", 384)}
         return values | {"params": known | more, "grain": old.get("grain"), "pixels": True}
 
     @property

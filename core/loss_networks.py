@@ -42,6 +42,7 @@ class LossNetworks:
     def objective(self, params: TrainParams | GatysParams, style: StyleTargets) -> Objective | ReportObjective:
         """What a network is trained, or a picture's pixels are moved, to make small: ours, or the report's Algorithm 2
         or 1."""
+        style = style.to(self.vgg.mean.device)
         if params.recipe == "ours":
             return Objective(params.weights, self.vgg, self.squeezenet, style)
         content_layers = params.content_layers if isinstance(params, TrainParams) else ALGORITHM_1_CONTENT

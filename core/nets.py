@@ -24,7 +24,7 @@ class ReflectConv2d(nn.Conv2d):
         self.border = kernel // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # it would pad in float32, a fifth of a training step
+        with torch.autocast(x.device.type, enabled=False):  # it would pad in float32, a sixth of a training step
             x = F.pad(x, (self.border,) * 4, mode="reflect")
         return super().forward(x)
 

@@ -17,7 +17,7 @@ from core.losses import content_loss, excess_loss, style_loss, tv_loss, variance
 from core.recipes import STYLE_LAYERS, Weights
 from core.recolour import recoloured
 from core.squeezenet import SqueezeNet
-from core.styles import StyleTargets
+from core.styles import StyleTargets, halved
 from core.vgg import VGG16
 
 DETAIL_LAYER = "relu3_1"
@@ -76,7 +76,7 @@ class Objective:
     TERMS = ("style", "coarse", "depicted", "detail", "tv", "excess")
 
     def __init__(self, weights: Weights, vgg: VGG16, squeezenet: SqueezeNet, style: StyleTargets) -> None:
-        self.weights, self.vgg, self.squeezenet, self.style = weights, vgg, squeezenet, style.to(vgg.mean.device)
+        self.weights, self.vgg, self.squeezenet, self.style = weights, vgg, squeezenet, style
 
     @torch.no_grad()
     def of(self, photographs: Tensor, shift: tuple[int, int] = (0, 0)) -> Loss:
@@ -168,7 +168,7 @@ class ReportObjective:
 
     def _losses(self, wanted: dict[str, Tensor], paintings: Tensor) -> dict[str, Tensor]:
         features = self.vgg(paintings, {*self.content_layers, *self.style_layers})
-        grams = self.style.to(paintings.device).grams[0]
+        grams = self.style.grams[0]
         content = torch.stack([content_loss(features[layer], wanted[layer]) for layer in self.content_layers]).sum()
         style = torch.stack([style_loss(features[layer], grams[layer]) for layer in self.style_layers]).sum()
         losses = {
@@ -183,8 +183,3 @@ def clamped(paintings: Tensor) -> Tensor:
     """`paintings` within 0..255, as they are seen. The gradient passes as though nothing were cut off: otherwise
     what is beyond would stay there."""
     return paintings + (paintings.clamp(0, 255) - paintings).detach()
-
-
-def halved(pictures: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, H // 2, W // 2), averaged over squares of two."""
-    return F.avg_pool2d(pictures, 2)

@@ -1,7 +1,7 @@
 """Every parameter of painting and of training, its default and its bounds, once."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -63,7 +63,53 @@ def differences(saved: dict[str, str], now: dict[str, str], params: BaseModel) -
     return [name for name, value in now.items() if (saved | kept).get(name) != value]
 
 
-class TrainParams(BaseModel):
+class ObjectiveParams(BaseModel):
+    """The objective of a training or of a picture's pixels, and the three weights that it may be given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    own: ClassVar[Weights]
+    """What our objective has unless told."""
+    report_layers: ClassVar[tuple[str, ...]]
+    """The report's style layers."""
+
+    recipe: Recipe = Field("ours", description="the objective: ours, or the report's own")
+    content_weight: float = Field(1, ge=0, description="weight of what keeps the photograph's subject")
+    style_weight: float = Field(ge=0, description="weight of the style")
+    tv_weight: float = Field(ge=0, description="weight of the total variation")
+
+    @property
+    def style_layers(self) -> tuple[str, ...]:
+        """Layers whose Gram matrices the style is."""
+        return STYLE_LAYERS if self.recipe == "ours" else self.report_layers
+
+    @property
+    def scales(self) -> int:
+        """Sizes that the style is compared at."""
+        return self.own.scales if self.recipe == "ours" else 1
+
+    @property
+    def weights(self) -> Weights:
+        """Of recipe `ours`: `content_weight` is times all that keeps the subject."""
+        return replace(
+            self.own,
+            style=self.style_weight,
+            coarse=self.content_weight * self.own.coarse,
+            depicted=self.content_weight * self.own.depicted,
+            detail=self.content_weight * self.own.detail,
+            tv=self.tv_weight,
+        )
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> Self:
+        if not self.content_weight and not self.style_weight:
+            raise ValueError(
+                "content_weight and style_weight are both 0: there is nothing to learn and nothing to paint"
+            )
+        return self
+
+
+class TrainParams(ObjectiveParams):
     """What a network is trained with. `core.table1.recipe` fills in the defaults of a recipe.
 
     A training of recipe `ours` begins, unless from another network, with giving the photograph back; then come two
@@ -71,9 +117,9 @@ class TrainParams(BaseModel):
     the `report` is Algorithm 2: all steps alike.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    own = NETWORK
+    report_layers = ALGORITHM_2
 
-    recipe: Recipe = Field("ours", description="the objective: ours, or the report's Algorithm 2 and Table 1")
     arch: Arch = Field(description="the network")
     dataset: Name = Field(description="the name that the photographs go by")
     style: Name = Field(description="the name that the style goes by")
@@ -84,7 +130,6 @@ class TrainParams(BaseModel):
     steps: int | None = Field(None, ge=1, le=1_000_000, description="steps; one epoch unless told")
     lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
 
-    content_weight: float = Field(1, ge=0, description="weight of what keeps the photograph's subject")
     style_weight: float = Field(NETWORK.style, ge=0, description="weight of the style")
     tv_weight: float = Field(NETWORK.tv, ge=0, description="weight of the total variation")
     content_layers: tuple[Layer, ...] = Field(
@@ -98,44 +143,11 @@ class TrainParams(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of the weights, the order of the photographs and the crops")
 
-    @property
-    def style_layers(self) -> tuple[str, ...]:
-        """Layers whose Gram matrices the style is."""
-        return STYLE_LAYERS if self.recipe == "ours" else ALGORITHM_2
-
-    @property
-    def scales(self) -> int:
-        """Sizes that the style is compared at."""
-        return NETWORK.scales if self.recipe == "ours" else 1
-
-    @property
-    def weights(self) -> Weights:
-        """Of the objective of recipe `ours`."""
-        return weighted(NETWORK, self.content_weight, self.style_weight, self.tv_weight)
-
-    @model_validator(mode="after")
-    def _some_weight(self) -> Self:
-        if not self.content_weight and not self.style_weight:
-            raise ValueError("content_weight and style_weight are both 0: there is nothing to learn")
-        return self
-
     @model_validator(mode="after")
     def _fitting_start(self) -> Self:
         if self.warm_start and not self.warm_start.startswith(f"{self.arch}/"):
             raise ValueError(f"warm_start is {self.warm_start}: its weights do not fit {self.arch}")
         return self
-
-
-def weighted(weights: Weights, content: float, style: float, tv: float) -> Weights:
-    """`weights` with another style and total variation, and `content` times what keeps the subject."""
-    return replace(
-        weights,
-        style=style,
-        coarse=content * weights.coarse,
-        depicted=content * weights.depicted,
-        detail=content * weights.detail,
-        tv=tv,
-    )
 
 
 class PretrainParams(BaseModel):
@@ -248,16 +260,16 @@ REPORT_PIXELS: dict[str, Any] = {"content_weight": 0.03, "style_weight": 1, "tv_
 the original's, which all our sources have the units of: 100 / 57^2 and 1e7 / 57^4."""
 
 
-class GatysParams(BaseModel):
+class GatysParams(ObjectiveParams):
     """What the pixels of one picture are optimised with: by our objective, or by the report's Algorithm 1.
 
     With `recipe=report` what is not given is `REPORT_PIXELS`. How many weights `style_blend` must have is known where
     the style's pictures are: `core.gatys_style.find_style` checks it.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    own = PIXELS
+    report_layers = ALGORITHM_1
 
-    recipe: Recipe = Field("ours", description="the objective: ours, or the report's Algorithm 1")
     style: Name | None = Field(None, description="a style that is kept by name, such as wave, instead of pictures")
     style_blend: tuple[float, ...] = Field(
         (), description="how much of each style picture, in their order; they need not add up to 1. Equal unless told"
@@ -289,24 +301,8 @@ class GatysParams(BaseModel):
     lr: float = Field(5, gt=0, le=100, description="Adam's learning rate, in levels of 0..255")
     seed: int = Field(0, ge=0, lt=2**32, description="of the noise that `random` starts from")
 
-    content_weight: float = Field(1, ge=0, description="weight of what keeps the photograph's subject")
     style_weight: float = Field(PIXELS.style, ge=0, description="weight of the style")
     tv_weight: float = Field(PIXELS.tv, ge=0, description="weight of the total variation")
-
-    @property
-    def style_layers(self) -> tuple[str, ...]:
-        """Layers whose Gram matrices the style is."""
-        return STYLE_LAYERS if self.recipe == "ours" else ALGORITHM_1
-
-    @property
-    def scales(self) -> int:
-        """Sizes that the style is compared at."""
-        return PIXELS.scales if self.recipe == "ours" else 1
-
-    @property
-    def weights(self) -> Weights:
-        """Of the objective of recipe `ours`."""
-        return weighted(PIXELS, self.content_weight, self.style_weight, self.tv_weight)
 
     @model_validator(mode="before")
     @classmethod
@@ -321,12 +317,6 @@ class GatysParams(BaseModel):
         if weights and (min(weights) < 0 or not sum(weights)):
             raise ValueError("weights are 0 or more, and one of them is more")
         return weights
-
-    @model_validator(mode="after")
-    def _some_weight(self) -> Self:
-        if not self.content_weight and not self.style_weight:
-            raise ValueError("content_weight and style_weight are both 0: there is nothing to paint")
-        return self
 
     @model_validator(mode="after")
     def _a_named_style_has_no_pixels(self) -> Self:

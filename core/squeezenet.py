@@ -4,14 +4,13 @@ A picture is float32 RGB (B, 3, H, W) in 0..255. The mean is subtracted in here 
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import BadCheckpoint, Unavailable
+from core.errors import BadCheckpoint
 from core.weights import SQUEEZENET, read_bundled
 
 MEAN = (123.0, 117.0, 104.0)  # RGB, 0..255
@@ -93,25 +92,9 @@ def squeezenet_of(state: dict[str, Any], sha256: str, source: str) -> SqueezeNet
     return net.requires_grad_(False)
 
 
-def fetch_imagenet() -> tuple[Path, dict[str, Any]]:
-    """torchvision's file of SqueezeNet 1.1, fetched on first use, and its weights as ours take them: of pictures in
-    0..255 less `MEAN`, where torchvision's takes (x / 255 - mean) / deviation. Raises Unavailable."""
-    from torchvision.models import SqueezeNet1_1_Weights
-
-    source = SqueezeNet1_1_Weights.IMAGENET1K_V1
-    path = Path(torch.hub.get_dir()) / "checkpoints" / source.url.rsplit("/", 1)[1]
-    try:
-        state = dict(source.get_state_dict(progress=True, check_hash=True, weights_only=True))
-    except (OSError, RuntimeError) as error:  # no connection, or a wrong hash
-        raise Unavailable(
-            f"The ImageNet weights could not be fetched from {source.url} ({error}). Fetch that file where there is a "
-            f"connection and put it at {path}."
-        ) from error
-    return path, from_torchvision(state)
-
-
 def from_torchvision(state: dict[str, Any]) -> dict[str, Any]:
-    """torchvision's names and units -> the original's."""
+    """torchvision's names and units -> the original's: of pictures in 0..255 less `MEAN`, where torchvision's takes
+    (x / 255 - mean) / deviation."""
     places = dict(zip(WIDTHS, (3, 4, 6, 7, 9, 10), strict=True))
     found = {
         f"{fire}.{part}.{kind}": state[f"features.{place}.{theirs}.{kind}"]

@@ -54,9 +54,14 @@ def style_targets(rgb: Bytes, sha256: str, size: int, scales: int, layers: Itera
     grams = []
     with torch.no_grad():
         for k in range(scales):
-            picture = F.avg_pool2d(picture, 2) if k else picture
+            picture = halved(picture) if k else picture
             grams.append({layer: gram(f)[0] for layer, f in vgg(picture, layers).items()})
     return StyleTargets(tuple(grams), colours, sha256, size)
+
+
+def halved(pictures: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, C, H // 2, W // 2), averaged over squares of two."""
+    return F.avg_pool2d(pictures, 2)
 
 
 def save_targets(path: Path, targets: StyleTargets, vgg: VGG16) -> None:

@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
+from core.errors import BadCheckpoint, BadParameter, NotFound
 from core.files import file_sha256, replacing
 from core.names import CHANNELS, check_layer
-from core.weights import ENCODER, FRONT, read_bundled, read_safetensors
+from core.weights import ENCODER, FRONT, fetch_imagenet, read_bundled, read_safetensors
 
 MEAN = (123.68, 116.779, 103.939)  # RGB, 0..255
 
@@ -91,7 +91,9 @@ def load_vgg16(source: str = "bundled") -> VGG16:
     if source == "bundled":
         return _build(source, read_bundled(FRONT), FRONT.sha256)
     if source == "imagenet":
-        path, state = _fetch_imagenet()
+        from torchvision.models import VGG16_Weights
+
+        path, state = fetch_imagenet(VGG16_Weights.IMAGENET1K_FEATURES)
         return _build(source, state, file_sha256(path))
     path = Path(source)
     if not path.is_file():
@@ -139,21 +141,6 @@ def _build(source: str, state: dict[str, Any], sha256: str) -> VGG16:
     except (KeyError, AttributeError, RuntimeError) as error:
         raise BadCheckpoint(f"{source} does not hold VGG16's convolutions: {error}") from error
     return vgg.requires_grad_(False)
-
-
-def _fetch_imagenet() -> tuple[Path, dict[str, Any]]:
-    from torchvision.models import VGG16_Weights
-
-    weights = VGG16_Weights.IMAGENET1K_FEATURES
-    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
-    try:
-        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:  # no connection, or a wrong hash
-        raise Unavailable(
-            f"The ImageNet weights could not be fetched from {weights.url} ({error}). Fetch that file where there is "
-            f"a connection and put it at {path}, or use the bundled loss network (vgg16=bundled)."
-        ) from error
-    return path, dict(state)
 
 
 def _read_pth(path: Path) -> dict[str, Any]:

@@ -6,15 +6,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
-from core.errors import BadCheckpoint, BadParameter, NotFound
+from core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
 from core.files import file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torchvision.models import WeightsEnum
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -70,6 +71,22 @@ def read_bundled(bundled: Bundled) -> dict[str, Tensor]:
             f"expected {bundled.sha256[:12]}…). Restore it from the repository."
         )
     return read_safetensors(path)
+
+
+def fetch_imagenet(weights: WeightsEnum) -> tuple[Path, dict[str, Any]]:
+    """torchvision's file of these weights, fetched on first use by its own loader, which checks the hash; and what it
+    holds. Raises Unavailable."""
+    import torch
+
+    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
+    try:
+        state = dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
+    except (OSError, RuntimeError) as error:  # no connection, or a wrong hash
+        raise Unavailable(
+            f"The ImageNet weights could not be fetched from {weights.url} ({error}). Fetch that file where there is "
+            f"a connection and put it at {path}, or use the bundled loss network (vgg16=bundled)."
+        ) from error
+    return path, state
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -190,7 +190,10 @@ def _rows(kind: Recipe, table1: bool, again: Path | None, changes: dict[str, Any
     if again:
         if changes or table1:
             raise click.UsageError("--again takes every parameter from the card: leave the others out.")
-        return [read_card(again).params]
+        card = read_card(again)
+        if card.pixels:
+            raise click.UsageError(f"{again} was trained before today's objective, and cannot be trained again so.")
+        return [card.params]
     if table1:
         if rows := _validated(lambda: twenty(kind, **changes)):
             return rows

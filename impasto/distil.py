@@ -10,13 +10,13 @@ from safetensors.torch import save_file
 from torch import nn
 from tqdm import tqdm
 
-from core.errors import NotFound
+from core.errors import BadParameter, NotFound
 from core.files import file_sha256, replacing
 from core.machine import device_name
-from core.squeezenet import SqueezeNet, fetch_imagenet, squeezenet_of
+from core.squeezenet import SqueezeNet, from_torchvision, squeezenet_of
 from core.vgg import VGG16, load_vgg16, save_vgg16
-from core.weights import read_safetensors
-from worker.datasets import Batches, open_dataset, open_held_out
+from core.weights import fetch_imagenet, read_safetensors
+from worker.datasets import Batches, is_held_out, open_dataset, open_held_out
 from worker.distillation import Features, Step, distil, likeness
 
 FRONT = ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1")
@@ -26,6 +26,9 @@ FIRES = ("fire2", "fire3", "fire4", "fire5", "fire6", "fire7")
 BATCH, SIZE, SCALE = 4, 128, 256
 """Crops a batch, their side, and the pictures' short side at least, px."""
 
+HELD_OUT = 20
+"""Pictures at most that nothing is learnt from; where none of COCO's are among them, every so manieth."""
+
 
 class DistilCard(BaseModel):
     """What the file of a distilled network says of itself."""
@@ -34,7 +37,9 @@ class DistilCard(BaseModel):
     """`imagenet`, or the name of a file."""
     teacher_sha256: str
     images: int
-    """Pictures that it was trained on."""
+    """Pictures that its crops were drawn from."""
+    crops: int | None = None
+    """Crops that it was trained on; of the first cards four a batch."""
     batches: int
     epochs: int
     seed: int
@@ -52,7 +57,11 @@ def distil_network(
     """Train the student of `name`, vgg16 or squeezenet, on pictures of `data`, write it to `out` with its card and
     return that. Raises NotFound and BadParameter for data or a teacher that will not do."""
     paths = [path for source in data for path in open_dataset(source, cache, click.echo)]
-    held_out = [path for source in data for path in open_held_out(source, cache)][:20]
+    if not (held_out := [path for source in data for path in open_held_out(source, cache) if is_held_out(path)]):
+        held_out, paths = paths[::HELD_OUT], [path for k, path in enumerate(paths) if k % HELD_OUT]
+    if not paths:
+        raise BadParameter("One picture is not enough: some are learnt from, and some held out.")
+    held_out = held_out[:HELD_OUT]
     torch.manual_seed(seed)
     theirs, ours, features, sha256 = _pair(name, teacher)
     crops = Batches(paths, SCALE, seed, augment=True)
@@ -70,6 +79,7 @@ def distil_network(
         teacher=teacher if teacher == "imagenet" else Path(teacher).name,
         teacher_sha256=sha256,
         images=len(paths),
+        crops=batches * BATCH,
         batches=batches,
         epochs=epochs,
         seed=seed,
@@ -92,7 +102,10 @@ def _pair(name: str, teacher: str) -> tuple[nn.Module, VGG16 | SqueezeNet, Featu
         vgg = load_vgg16(teacher)
         return vgg, VGG16(depth=len(FRONT)), lambda net, x: net(x, FRONT), vgg.sha256
     if teacher == "imagenet":
-        path, state = fetch_imagenet()
+        from torchvision.models import SqueezeNet1_1_Weights
+
+        path, state = fetch_imagenet(SqueezeNet1_1_Weights.IMAGENET1K_V1)
+        state = from_torchvision(state)
     else:
         path = Path(teacher)
         if not path.is_file():

@@ -22,7 +22,7 @@ from impasto.evaluate import HEAD, Names, row
 from impasto.figures import Figures
 from impasto.train import Sources
 from worker.evaluation import Evaluation
-from worker.training import plan
+from worker.training import Stage, plan
 
 SIDE = 256
 """Long side of each picture of the grid, px, and of the pixels that Algorithm 1 moves."""
@@ -144,7 +144,8 @@ def _style_image(path: Path) -> StyleImage:
 
 def _training(name: str, entry: Entry) -> str:
     card, p = entry.card, entry.card.params
-    steps = " + ".join(f"{stage.steps:,} of {stage.batch} x {stage.size}²" for stage in plan(p))
+    stages = [Stage(p.steps or 0, p.size, p.batch)] if card.pixels else plan(p)
+    steps = " + ".join(f"{stage.steps:,} of {stage.batch} x {stage.size}²" for stage in stages)
     folders = ", ".join(f"{count:,} {folder}" for folder, count in card.folders.items()) or f"{card.images:,}"
     log = entry.path.with_suffix(".csv")
     seconds = "not kept"

@@ -63,13 +63,13 @@ class Sources:
         return [path for source in sources for path in open_dataset(source, cache, click.echo)]
 
     def style(self, params: TrainParams, vgg: VGG16) -> StyleTargets:
-        return self._targets(params.style, params.style_size, params.scales, params.style_layers, vgg)
+        return self._found(params.style, params.style_size, params.scales, params.style_layers, vgg)
 
     def judged_style(self, style: str, scales: int, vgg: VGG16) -> StyleTargets:
         """What paintings are judged by, whatever their network was trained with: our objective's."""
-        return self._targets(style, STYLE_SIZE, scales, STYLE_LAYERS, vgg)
+        return self._found(style, STYLE_SIZE, scales, STYLE_LAYERS, vgg)
 
-    def _targets(self, style: str, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
+    def _found(self, style: str, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
         if self.style_image is None:
             return load_targets(self.settings.models / "styles", style, size, scales, layers, vgg)
         return _targets(self.style_image, size, scales, layers, vgg)

@@ -103,7 +103,7 @@ def test_a_card_from_before_says_what_is_still_known():
     found = Card.model_validate_json(json.dumps(BEFORE))
     assert (found.grain, found.pixels) == (10, True)
     p = found.params
-    assert (p.recipe, p.steps, p.style_weight, p.style_size) == ("report", 1000, 4, 384)
+    assert (p.recipe, p.steps, p.style_weight, p.style_size) == ("ours", 1000, 4, 384)
     assert (p.content_layers, p.warm_start) == (("relu3_3", "relu4_2"), "aonet/coco/wave")
     sized = BEFORE | {"params": BEFORE["params"] | {"style_size": 320, "grain": None}}
     found = Card.model_validate(sized)

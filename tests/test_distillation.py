@@ -9,7 +9,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import NotFound
+from core.errors import BadParameter, NotFound
 from core.files import file_sha256
 from core.squeezenet import SqueezeNet, squeezenet_of
 from core.vgg import MEAN, VGG16, load_vgg16, save_vgg16
@@ -147,7 +147,7 @@ def test_a_front_is_written_with_its_card_and_read_again(pictures, tmp_path, mon
     save_vgg16(teacher, VGG16(), "{}")
     card = make("vgg16", teacher, pictures, out)
     assert (card.teacher, card.teacher_sha256) == ("teacher.safetensors", file_sha256(teacher))
-    assert (card.images, card.batches, card.epochs, card.seed) == (2, 1, 1, 3)
+    assert (card.images, card.crops, card.batches, card.epochs, card.seed) == (1, 4, 1, 1, 3)  # the other is held out
     assert card_of(out) == card
     vgg = load_vgg16(str(out))
     assert [*vgg.convs] == [*card.explained] == [*FRONT]
@@ -171,4 +171,12 @@ def test_a_teacher_that_is_not_there(pictures, tmp_path):
     for name in ("vgg16", "squeezenet"):
         with pytest.raises(NotFound, match=r"No .* at .*none\.safetensors"):
             make(name, tmp_path / "none.safetensors", pictures, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_one_picture_is_not_enough(pictures, tmp_path):
+    for path in sorted(pictures.iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(BadParameter, match="One picture is not enough"):
+        make("squeezenet", SQUEEZENET.path, pictures, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()

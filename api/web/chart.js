@@ -28,8 +28,9 @@ export function chart() {
   const figure = h("figure", { class: "chart", hidden: true }, picture, legend);
 
   figure.draw = (rows) => {
-    const main = rows.map(whole).filter((row) => row.main !== 0);
-    const shown = main.length > 1 ? main : rows.map(whole);
+    const all = rows.map(whole);
+    const main = all.filter((row) => row.main !== 0);
+    const shown = main.length > 1 ? main : all;
     if (shown.length < 2) return;
     const every = Math.ceil(shown.length / MOST);
     const some = shown.filter((_, index) => index % every === 0 || index === shown.length - 1);

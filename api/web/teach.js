@@ -50,7 +50,7 @@ async function build(form) {
     h(
       "details", {}, h("summary", {}, "Finer points"),
       select("arch", "Network", Object.keys(recipes.ours).map((arch) => [arch, known(arch)]), "aonet"),
-      select("recipe", "Recipe", [["ours", "Ours: a style at three sizes, and a subject that stays"], ["report", "The report’s Table 1"]], "ours"),
+      select("recipe", "Recipe", [["ours", "Ours: a style at three sizes, and a subject that stays"], ["report", "The report’s Table 1; needs all of VGG16"]], "ours"),
       finer,
     ),
     h("button", { type: "submit", class: "primary" }, "Teach it"),
