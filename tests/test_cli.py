@@ -298,7 +298,7 @@ def test_a_trial_lays_five_weights_side_by_side(impasto, datasets, tmp_path, mon
     with Image.open("runs/aonet-coco-udnie-trial/trial.png") as image:
         assert image.width > 3 * 512 and image.height > 2 * 512
     weights = {path.name for path in Path("runs/aonet-coco-udnie-trial").glob("style-*")}
-    assert weights == {"style-3", "style-6", "style-12", "style-24", "style-48"}
+    assert weights == {"style-5", "style-10", "style-20", "style-40", "style-80"}
     assert not Path("data/styles").exists()
 
 
