@@ -365,9 +365,10 @@ def test_our_recipe():
     ours = recipe("aonet", "coco", "wave")
     assert (ours.recipe, ours.size, ours.batch, ours.steps) == ("ours", 256, 2, 1400)
     assert (ours.weights, ours.style_layers, ours.scales) == (NETWORK, STYLE_LAYERS, 3)
-    assert recipe("aonet", "coco", "udnie", warm_start="aonet/coco/wave").steps == 600
+    udnie = recipe("aonet", "coco", "udnie", warm_start="aonet/coco/wave")
+    assert (udnie.steps, udnie.style_weight) == (600, 20)
     tiny = recipe("vgg16", "tinyimagenet", "wave", warm_start="vgg16/coco/wave")
-    assert (tiny.size, tiny.steps) == (160, 400)
+    assert (tiny.size, tiny.steps) == (160, 300)
     assert recipe("aonet", "mine", "own", steps=7).steps == 7
 
 
