@@ -1,17 +1,18 @@
 """A trained network on disk, and the zoo of them.
 
 One safetensors file, `<folder>/<arch>/<dataset>/<style>.safetensors`, rebuilds its network alone; VGG16Net's frozen
-encoder is the loss network's file, checked by hash. The card lies in the header as JSON, so that listing a zoo reads
-no weights and imports no torch. Weights are float16, or 8 bits a value with a float16 scale for each row.
+encoder is a file of its own, checked by hash. The card lies in the header as JSON, so that listing a zoo reads no
+weights and imports no torch. Weights are float16, or 8 bits (`core.packing`).
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from core.errors import BadCheckpoint, BadParameter
@@ -24,14 +25,15 @@ if TYPE_CHECKING:
 
     from core.nets import Net
 
+log = logging.getLogger("impasto")
+
 SUFFIX = ".safetensors"
-_SCALE = ".scale"
 
 
 class Card(BaseModel):
-    """What a checkpoint says of itself."""
+    """What a checkpoint says of itself. What a card of another version says beyond that is passed over."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     params: TrainParams
     style_sha256: str
@@ -44,7 +46,7 @@ class Card(BaseModel):
     """`bundled`, `imagenet` or the name of a file."""
     loss_network_sha256: str
     encoder_sha256: str | None = None
-    """Of VGG16Net's frozen part; of older cards it is the loss network."""
+    """Of VGG16Net's frozen part."""
     warm_start_sha256: str | None = None
     """Of the checkpoint that `params.warm_start` names."""
     first_losses: dict[str, float]
@@ -54,20 +56,6 @@ class Card(BaseModel):
     """What it was trained on."""
     created: AwareDatetime
     bits: Literal[8, 16] = 16
-    grain: float | None = None
-    """Of a model from before `core.objective`: deviation of the grey noise that its photographs are shown with."""
-    pixels: bool = False
-    """Of such a model: its last convolution speaks in levels of 0..255, not in units."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_before(cls, values: Any) -> Any:
-        """A card from before `core.objective` has parameters that are none any more; its recipe was ours of then."""
-        if not isinstance(values, dict) or "recipe" in (old := values.get("params", {})) or "arch" not in old:
-            return values
-        known = {name: value for name, value in old.items() if name in TrainParams.model_fields}
-        more = {"recipe": "ours", "style_size": old.get("style_size", 384)}
-        return values | {"params": known | more, "grain": old.get("grain"), "pixels": True}
 
     @property
     def stride(self) -> int:
@@ -78,8 +66,10 @@ def save(path: Path, net: Net, card: Card) -> None:
     """Write `net`'s own weights and the card, whole or not at all; `card.bits` says how."""
     from safetensors.torch import save_file
 
+    from core.packing import pack
+
     tensors = own_weights(net)
-    tensors = quantise(tensors) if card.bits == 8 else {k: v.half() for k, v in tensors.items()}
+    tensors = pack(tensors) if card.bits == 8 else {k: v.half() for k, v in tensors.items()}
     with replacing(path) as temporary:
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"card": card.model_dump_json()})
 
@@ -90,7 +80,12 @@ def read_card(path: Path) -> Card:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
         return Card.model_validate_json(metadata["card"])
-    except (OSError, SafetensorError, KeyError, ValidationError) as error:
+    except ValidationError as error:
+        names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+        raise BadCheckpoint(
+            f"{path} has a card of another version (it differs in {names}): train it again, or delete it."
+        ) from error
+    except (OSError, SafetensorError, KeyError) as error:
         raise BadCheckpoint(f"{path} is not a checkpoint of ours: {error}") from error
 
 
@@ -103,69 +98,31 @@ def load(path: Path, vgg16: str = "bundled") -> Net:
     from safetensors.torch import load_file
 
     from core.nets import build
+    from core.packing import unpack
     from core.vgg import load_encoder
 
     card = read_card(path)
     encoder = None
     if card.params.arch == "vgg16":
         encoder = load_encoder(card.loss_network if card.loss_network in ("bundled", "imagenet") else vgg16)
-        wanted = card.encoder_sha256 or card.loss_network_sha256
-        if encoder.sha256 != wanted:
+        if encoder.sha256 != card.encoder_sha256:
             raise BadCheckpoint(
-                f"{path} was trained with another VGG16 ({wanted[:12]}…) than the one here "
-                f"({encoder.sha256[:12]}…, {encoder.source}): set vgg16 to that one."
+                f"{path} was trained around another encoder ({str(card.encoder_sha256)[:12]}…) than the one here "
+                f"({encoder.sha256[:12]}…, {encoder.source}): set vgg16 to that one, or train it again."
             )
     net = build(card.params.arch, encoder, card.params.upsample)
     try:
-        weights = dequantise(load_file(path))
-        if card.pixels:
-            _to_units(weights)
-        missing, unexpected = net.load_state_dict(weights, strict=False)
-    except (SafetensorError, OSError, RuntimeError, KeyError) as error:
+        missing, unexpected = net.load_state_dict(unpack(load_file(path)), strict=False)
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise BadCheckpoint(f"{path} does not fit its network: {error}") from error
     if unexpected or any(not name.startswith(net.frozen) for name in missing):
         raise BadCheckpoint(f"{path} does not fit its network: its weights have other names.")
     return net.requires_grad_(False).eval()
 
 
-def _to_units(weights: dict[str, Tensor]) -> None:
-    """Let the last convolution, which spoke in levels of 0..255, speak in the units of today, in place."""
-    from core.nets import PIXEL_MEAN, PIXEL_SCALE
-
-    last = max((name for name in weights if name.endswith(".bias")), key=lambda name: int(name.split(".")[1]))
-    weights[last] = (weights[last] - PIXEL_MEAN) / PIXEL_SCALE
-    kernel = last.replace(".bias", ".weight")
-    weights[kernel] = weights[kernel] / PIXEL_SCALE
-
-
 def own_weights(net: Net) -> dict[str, Tensor]:
     """The state that training changes, without the frozen part."""
     return {name: value for name, value in net.state_dict().items() if not name.startswith(net.frozen)}
-
-
-def quantise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Kernels to int8, each row (first axis) with a float16 scale, its largest value over 127; the rest to float16."""
-    packed = {}
-    for name, value in tensors.items():
-        if value.dim() < 4:
-            packed[name] = value.half()
-            continue
-        rows = value.float().flatten(1)
-        scale = (rows.abs().amax(1) / 127).half().float().clamp(min=6e-8)  # float16's least: no row divides by 0
-        packed[name] = (rows / scale[:, None]).round().clamp(-127, 127).char().reshape(value.shape)
-        packed[name + _SCALE] = scale.half()
-    return packed
-
-
-def dequantise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Float32 tensors, whether or not they were quantised."""
-    return {
-        name: value.float() * tensors[name + _SCALE].float().view(-1, 1, 1, 1)
-        if name + _SCALE in tensors
-        else value.float()
-        for name, value in tensors.items()
-        if not name.endswith(_SCALE)
-    }
 
 
 @dataclass(frozen=True)
@@ -187,7 +144,7 @@ class Zoo:
         self._cards: dict[Path, tuple[tuple[int, int], Card | None]] = {}  # with the time and size of the file
 
     def entries(self) -> dict[tuple[str, str, str], Entry]:
-        """Every (arch, dataset, style) there is. A file that is no checkpoint of ours is passed over."""
+        """Every (arch, dataset, style) there is. What is no checkpoint of ours is passed over, with a warning."""
         found = {}
         for folder in self.folders:
             for path in sorted(folder.glob(f"*/*/*{SUFFIX}")):
@@ -247,7 +204,8 @@ class Zoo:
 def _card_of(path: Path) -> Card | None:
     try:
         return read_card(path)
-    except BadCheckpoint:
+    except BadCheckpoint as error:
+        log.warning("A model is passed over: %s", error)
         return None
 
 

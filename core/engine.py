@@ -25,7 +25,6 @@ import numpy as np
 from core import checkpoints
 from core.errors import NotFound, Unavailable
 from core.files import replacing_folder
-from core.grain import grained
 from core.images import Bytes
 from core.names import Device, padding
 from core.settings import Settings
@@ -98,15 +97,14 @@ class Engine:
         return self._painters.get(key)
 
     def _make(self, path: Path) -> Painter:
-        card = checkpoints.read_card(path)
-        stride, grain = card.stride, card.grain
         if self.device != "cpu" or not has_openvino():
-            return TorchPainter(checkpoints.load(path, self.vgg16), self.device, grain)
+            return TorchPainter(checkpoints.load(path, self.vgg16), self.device)
+        stride = checkpoints.read_card(path).stride
         try:
-            return OpenVinoPainter(self._converted(path), stride, grain, self.threads)
+            return OpenVinoPainter(self._converted(path), stride, self.threads)
         except RuntimeError:  # a damaged file in the cache: once more without it
             shutil.rmtree(self._converted(path).parent, ignore_errors=True)
-            return OpenVinoPainter(self._converted(path), stride, grain, self.threads)
+            return OpenVinoPainter(self._converted(path), stride, self.threads)
 
     def _converted(self, path: Path) -> Path:
         """OpenVINO's form of the checkpoint: converted now, or kept under the hash of all that it depends on."""
@@ -136,8 +134,8 @@ def open_engine(settings: Settings) -> Engine:
 class OpenVinoPainter:
     """A compiled model of dynamic shape, and a pool of its inference requests."""
 
-    def __init__(self, model: Path, stride: int, grain: float | None = None, threads: int = 0) -> None:
-        self.stride, self.grain = stride, grain
+    def __init__(self, model: Path, stride: int, threads: int = 0) -> None:
+        self.stride = stride
         config = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": cpu_precision()}
         if threads:
             config["INFERENCE_NUM_THREADS"] = str(threads)
@@ -149,7 +147,7 @@ class OpenVinoPainter:
 
     def __call__(self, rgb: Bytes) -> Bytes:
         height, width = rgb.shape[:2]
-        padded = pad(grained(rgb, self.grain), self.stride)
+        padded = pad(rgb, self.stride)
         with self._lock:
             self._busy += 1
             request = self._idle.pop() if self._idle else self._compiled.create_infer_request()
@@ -173,10 +171,10 @@ class OpenVinoPainter:
 class TorchPainter:
     """The torch module as it is, in bfloat16 on a GPU that has it."""
 
-    def __init__(self, net: Any, device: str, grain: float | None = None) -> None:
+    def __init__(self, net: Any, device: str) -> None:
         import torch
 
-        self.stride, self.grain = net.stride, grain
+        self.stride = net.stride
         self.device = device
         self._bfloat16 = device == "cuda" and torch.cuda.is_bf16_supported()
         self._module = _module(net).to(device).to(memory_format=torch.channels_last)
@@ -185,7 +183,7 @@ class TorchPainter:
         import torch
 
         height, width = rgb.shape[:2]
-        padded = torch.from_numpy(pad(grained(rgb, self.grain), self.stride))[None].to(self.device)
+        padded = torch.from_numpy(pad(rgb, self.stride))[None].to(self.device)
         with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=self._bfloat16):
             painting = self._module(padded)[0, :height, :width]
         return painting.cpu().numpy()  # type: ignore[no-any-return]

@@ -120,10 +120,11 @@ class AONet(Net):
 class VGG16Net(Net):
     """The report's VGG16 network: VGG16 to relu4_2, frozen, then four convolutions of its own and a decoder.
 
-    The four start from VGG16's conv4_3, conv5_1, conv5_2 and conv5_3 where the encoder has them; InstanceNorm and ReLU
-    take the place of the remaining max-pools. The report's code drops the ReLU after conv4_2; VGG16 has it, so do we.
-    The encoder sees reflections beyond the borders, as every convolution here does but deconv's: of zeros the network
-    learns where the borders are, and puts strokes there.
+    The four start from VGG16's conv4_3, conv5_1, conv5_2 and conv5_3 where the encoder has them, and at random where it
+    ends at relu4_2, as the bundled one does. InstanceNorm and ReLU take the place of the remaining max-pools. The
+    report's code drops the ReLU after conv4_2; VGG16 has it, so do we. The encoder sees reflections beyond the borders,
+    as every convolution here does but deconv's: of zeros the network learns where the borders are, and puts strokes
+    there.
     """
 
     stride = STRIDES["vgg16"]

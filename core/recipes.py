@@ -150,35 +150,6 @@ class TrainParams(ObjectiveParams):
         return self
 
 
-class PretrainParams(BaseModel):
-    """What VGG16 is trained with to tell the classes of TinyImageNet apart, to become a loss network."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    sizes: str = Field(
-        "32x4,48x2,64x0.5",
-        pattern=r"^\d+x\d+(\.\d+)?(,\d+x\d+(\.\d+)?)*$",
-        description="sides of the pictures, px, and how many epochs of each, in order. The default is for two cores; "
-        "with a GPU 48x10,64x30 comes much further",
-    )
-    batch: int = Field(128, ge=2, le=4096, description="pictures a step")
-    lr: float = Field(0.1, gt=0, description="the highest learning rate, of SGD with momentum 0.9")
-    mixup: float = Field(0, ge=0, le=1, description="mix pairs of pictures by this much: against overfitting, on a GPU")
-    seed: int = Field(0, ge=0, lt=2**31, description="of the weights, the order of the pictures and the crops")
-
-    @property
-    def stages(self) -> list[tuple[int, float]]:
-        """(side in px, epochs) of each."""
-        pairs = (stage.split("x") for stage in self.sizes.split(","))
-        return [(int(size), float(epochs)) for size, epochs in pairs]
-
-    @model_validator(mode="after")
-    def _large_enough(self) -> Self:
-        if min(size for size, _ in self.stages) < 32 or not all(epochs for _, epochs in self.stages):
-            raise ValueError("a size is 32 px at least, VGG16 halves it five times; epochs are more than 0")
-        return self
-
-
 class TrainJobParams(TrainParams):
     """What a training is asked for with over HTTP; the photographs, and the style's picture, come beside it."""
 
@@ -192,8 +163,8 @@ PAINT_SIZE = 1280
 """Long side in px that a network sees of a photograph, unless told: what is larger takes long, and has thin strokes."""
 
 ENLARGED = {"aonet": 1, "vgg16": 2}
-"""How many times as large as it is, at most, a network sees a picture. Of 400 px VGG16Net's strokes are as large as
-eyes; of 800, and shrunk again, eyes are eyes, and its weave of eight pixels is half as coarse."""
+"""How many times as large as it is, at most, a network sees a picture. VGG16Net paints from an eighth of the size: of
+500 px it melts faces and lettering, of 1000 px and shrunk again it keeps them."""
 
 
 class PaintParams(BaseModel):

@@ -15,14 +15,20 @@ TABLE_1: dict[tuple[str, str], dict[str, Any]] = {
 REPORT: dict[str, Any] = {"size": 256, "batch": 4, "lr": 1e-3, "tv_weight": 0, "style_size": 256}
 """The same for all of them: batch 4, Adam at 1e-3, one epoch. Total variation and the style's size are not in it."""
 
-OURS: dict[str, Any] = {"size": 256, "batch": 2, "steps": 1400, "lr": 1e-3, "style_weight": NETWORK.style}
+OURS: dict[str, Any] = {"size": 256, "batch": 2, "lr": 1e-3}
 """What our own are trained with."""
 
-OURS_WARM: dict[str, Any] = {"steps": 600}
-"""What changes for a network that starts from a trained one: it can paint already, and learns another hand."""
+STEPS: dict[str, tuple[int, int]] = {"aonet": (1400, 600), "vgg16": (2000, 800)}
+"""Steps of a network from nothing, and from a trained one, which can paint already and learns another hand."""
 
-OURS_BY_STYLE: dict[str, dict[str, Any]] = {"udnie": {"style_weight": 20}, "the_shipwreck": {"style_weight": 6}}
-"""Where a style needs other numbers: at 12 udnie keeps too much of the photograph, the_shipwreck too little."""
+STYLE_WEIGHTS: dict[tuple[str, str], float] = {
+    ("aonet", "udnie"): 20,
+    ("aonet", "the_shipwreck"): 6,
+    ("vgg16", "udnie"): 20,
+    ("vgg16", "the_scream"): 6,
+    ("vgg16", "the_shipwreck"): 4,
+}
+"""Of styles that need another: at 12 udnie keeps too much of the photograph, the others too little."""
 
 OURS_BY_DATASET: dict[str, dict[str, Any]] = {"tinyimagenet": {"size": 160, "steps": 300}}
 """Where a dataset needs other numbers: pictures of 64 px are only blurred at a larger size."""
@@ -50,8 +56,12 @@ def recipe(arch: str, dataset: str, style: str, kind: Recipe = "ours", **changes
         if (arch, dataset, style) == ("vgg16", "tinyimagenet", "rain_princess"):
             row |= {"size": 224}
     else:
-        row = OURS | (OURS_WARM if changes.get("warm_start") else {})
-        row = row | OURS_BY_STYLE.get(style, {}) | OURS_BY_DATASET.get(dataset, {})
+        alone, warm = STEPS.get(arch, (None, None))
+        row = OURS | {
+            "steps": warm if changes.get("warm_start") else alone,
+            "style_weight": STYLE_WEIGHTS.get((arch, style), NETWORK.style),
+        }
+        row |= OURS_BY_DATASET.get(dataset, {})
     return TrainParams(recipe=kind, arch=arch, dataset=dataset, style=style, **(row | changes))
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from core.errors import BadCheckpoint, BadParameter, NotFound
 from core.files import file_sha256, replacing
 from core.names import CHANNELS, check_layer
+from core.packing import pack, unpack
 from core.weights import ENCODER, FRONT, fetch_imagenet, read_bundled, read_safetensors
 
 MEAN = (123.68, 116.779, 103.939)  # RGB, 0..255
@@ -47,8 +48,8 @@ class VGG16(nn.Module):
     ) -> dict[str, Tensor]:
         """Features (B, C, H/2^k, W/2^k) of `pictures` (B, 3, H, W), RGB 0..255, for each of `layers`.
 
-        `padding_mode` is what each convolution sees beyond its input: zeros, as in pretraining, or the input's
-        reflection, which needs 2^(k+1) px a side. Computes no further than the last layer asked for. Raises NotFound
+        `padding_mode` is what each convolution sees beyond its input: zeros, or the input's reflection, which
+        needs 2^(k+1) px a side. Computes no further than the last layer asked for. Raises NotFound
         for a name that is no layer, BadParameter for one deeper than these weights go.
         """
         missing = {check_layer(name) for name in layers}
@@ -107,22 +108,22 @@ def load_vgg16(source: str = "bundled") -> VGG16:
 
 
 def load_encoder(source: str = "bundled") -> VGG16:
-    """VGG16Net's frozen part, which goes deeper than the bundled loss network: of `bundled` a VGG16 of our own, of any
-    other source the same as `load_vgg16`. Raises what that raises."""
+    """VGG16Net's frozen part, which goes to relu4_2: of `bundled` the one that this project trained, of any other
+    source the same as `load_vgg16`. Raises what that raises."""
     if source == "bundled":
         return _build(source, read_bundled(ENCODER), ENCODER.sha256)
     return load_vgg16(source)
 
 
-def save_vgg16(path: Path, vgg: VGG16, card: str) -> None:
-    """Write `vgg` in float16, named as `load_vgg16` reads it, with `card` in the header."""
+def save_vgg16(path: Path, vgg: VGG16, card: str, *, packed: bool = False) -> None:
+    """Write `vgg`, named as `load_vgg16` reads it, with `card` in the header: in float16, or as `core.packing` does."""
     tensors = {
-        f"{index}.{kind}": conv.get_parameter(kind).half().contiguous()
+        f"{index}.{kind}": conv.get_parameter(kind).detach().contiguous()
         for index, conv in zip(_TORCHVISION, vgg.convs.values(), strict=False)  # a front has fewer
         for kind in ("weight", "bias")
     }
     with replacing(path) as temporary:
-        save_file(tensors, temporary, {"card": card})
+        save_file(pack(tensors) if packed else {k: v.half() for k, v in tensors.items()}, temporary, {"card": card})
 
 
 def _build(source: str, state: dict[str, Any], sha256: str) -> VGG16:
@@ -131,9 +132,10 @@ def _build(source: str, state: dict[str, Any], sha256: str) -> VGG16:
     depth = max((k for k, index in enumerate(_TORCHVISION, 1) if f"{prefix}{index}.weight" in state), default=1)
     vgg = VGG16(source, sha256, depth)
     try:
+        state = unpack(state)
         vgg.convs.load_state_dict(
             {
-                f"{name}.{kind}": state[f"{prefix}{index}.{kind}"].float()
+                f"{name}.{kind}": state[f"{prefix}{index}.{kind}"]
                 for name, index in zip(vgg.convs, _TORCHVISION, strict=False)
                 for kind in ("weight", "bias")
             }

@@ -36,8 +36,8 @@ SQUEEZENET = Bundled(
     MODELS / "losses" / "squeezenet.safetensors", "cd8605a29e4e07a215b6f0c3dfc3c1dc4bd6296828a4ce870e293928b28c3a3e"
 )
 """The loss network of what is depicted: SqueezeNet 1.1 to fire7."""
-ENCODER = Bundled(MODELS / "vgg16.safetensors", "8e50c15234384fd2d47847fce10cac441f7b447f6d3988a68f84622352d48c18")
-"""VGG16Net's frozen part: a VGG16 of our own."""
+ENCODER = Bundled(MODELS / "encoder.safetensors", "14715f138b5cc138cdc2377e9ee63cd1f4ae83171f9f731bdd3615a7e1478ce4")
+"""VGG16Net's frozen part: VGG16 to relu4_2. The first five convolutions are `FRONT`'s."""
 
 IMAGENET_SHA256 = "88682ab5"  # its beginning, which torchvision's file has in its name
 

@@ -9,7 +9,7 @@ import click
 from pydantic import ValidationError
 
 from core.errors import ImpastoError
-from core.recipes import CompareParams, GatysParams, PaintParams, PretrainParams, Recipe, TrainParams
+from core.recipes import CompareParams, GatysParams, PaintParams, Recipe, TrainParams
 from core.settings import Settings
 from impasto.options import given, in_words, options
 
@@ -190,10 +190,7 @@ def _rows(kind: Recipe, table1: bool, again: Path | None, changes: dict[str, Any
     if again:
         if changes or table1:
             raise click.UsageError("--again takes every parameter from the card: leave the others out.")
-        card = read_card(again)
-        if card.pixels:
-            raise click.UsageError(f"{again} was trained before today's objective, and cannot be trained again so.")
-        return [card.params]
+        return [read_card(again).params]
     if table1:
         if rows := _validated(lambda: twenty(kind, **changes)):
             return rows
@@ -254,42 +251,26 @@ def evaluate(
         write_page(page, photograph, models, found, figures, sources)
 
 
-@cli.command("pretrain-vgg16")
-@options(PretrainParams)
+@cli.command("train-encoder")
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="TinyImageNet's archive.  [default: tinyimagenet, as fetched]"
-)
-@click.option(
-    "--photographs",
+    "--data",
     type=click.Path(path_type=Path),
-    help="Photographs that the features get their units over: a folder or an archive.  [default: coco, as fetched]",
+    multiple=True,
+    help="Photographs: a folder or an archive; several are put together.  [default: coco, as fetched]",
 )
-@click.option(
-    "--run",
-    "folder",
-    type=click.Path(path_type=Path),
-    default=Path("runs/vgg16"),
-    show_default=True,
-    help="Folder of the run.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("vgg16.safetensors"),
-    show_default=True,
-    help="File to write the loss network to.",
-)
-def pretrain_vgg16(data: Path | None, photographs: Path | None, folder: Path, out: Path, **flags: Any) -> None:
-    """Train a loss network on TinyImageNet. Stops cleanly on Ctrl-C; the same command then goes on."""
+@click.option("--steps", type=click.IntRange(min=1), default=1200, show_default=True, help="Of four crops of 128 px.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights and the crops.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write it to.")
+def train_encoder(data: tuple[Path, ...], out: Path, **numbers: int) -> None:
+    """Train the frozen part of the vgg16 network: to keep all that it takes to give a photograph back."""
     from core.datasets import find_dataset
-    from impasto.pretrain import pretrain_vgg16 as run
+    from core.engine import find_device
+    from impasto.encoder import train_encoder_on
 
     settings = _settings()
-    params = _validated(lambda: PretrainParams(**given(flags)))
-    archive = data or find_dataset(settings.datasets, "tinyimagenet")
-    if not run(params, archive, photographs, folder, out, settings):
-        click.echo("Stopped; the same command goes on from here.")
-        sys.exit(130)
+    sources = list(data) or [find_dataset(settings.datasets, "coco")]
+    device = find_device(settings.device)
+    train_encoder_on(sources, settings.cache_folder / "datasets", out, device=device, **numbers)
 
 
 @cli.command()
@@ -303,7 +284,7 @@ def pretrain_vgg16(data: Path | None, photographs: Path | None, folder: Path, ou
 )
 @click.option("--batches", type=click.IntRange(min=1), default=32, show_default=True, help="Of four crops of 128 px.")
 @click.option("--epochs", type=click.IntRange(min=1), default=60, show_default=True, help="Times that all are seen.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the weights and the crops.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights and the crops.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write it to.")
 def distil(network: str, teacher: str, data: tuple[Path, ...], out: Path, **numbers: int) -> None:
     """Train a loss network to compute what the original NETWORK computes, layer by layer."""

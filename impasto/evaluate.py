@@ -24,7 +24,7 @@ from worker.evaluation import FIGURES, PLAIN, Evaluation, evaluate
 SIDE = 256
 """Short side of the photographs, px."""
 
-MEASURE = 3  # raise it when something else is measured; FORM is raised when the networks compute something else
+MEASURE = 4  # raise it when something else is measured; FORM is raised when the networks compute something else
 
 Names = tuple[str, str, str]
 """Network, dataset, style."""
@@ -55,7 +55,7 @@ def evaluate_models(models: Mapping[Names, Entry], sources: Sources, figures: Fi
         def measure(entry: Entry = entry, model: str = model) -> dict[str, Any]:
             targets = sources.judged_style(entry.card.params.style, PLAIN.scales, networks.vgg)
             pictures = tqdm(_open(paths), total=len(paths), desc=model, leave=False, dynamic_ncols=True)
-            return evaluate(engine.painter(entry.path), entry.card, pictures, targets, networks).model_dump()
+            return evaluate(engine.painter(entry.path), pictures, targets, networks).model_dump()
 
         parts = FORM, MEASURE, file_sha256(entry.path), networks.sha256, photographs
         of = sha256(" ".join(map(str, parts)).encode()).hexdigest()

@@ -22,7 +22,7 @@ from impasto.evaluate import HEAD, Names, row
 from impasto.figures import Figures
 from impasto.train import Sources
 from worker.evaluation import Evaluation
-from worker.training import Stage, plan
+from worker.training import plan
 
 SIDE = 256
 """Long side of each picture of the grid, px, and of the pixels that Algorithm 1 moves."""
@@ -36,11 +36,12 @@ Every picture below is what the model paints of the same photograph, shrunk to {
 
 ## Figures
 
-On {photographs} photographs that nothing is trained on, short side 256 px, and what `/stylize` gives of them. The terms
-of the objective (`core/objective.py`) without weights, lower is better: style, Gram matrices at three scales over their
-targets' mean squares; detail, VGG16's relu3_1 at half size, and depicted, SqueezeNet's fire3, fire5 and fire7, over the
-variance of the photograph's features; coarse, squares of 8 px against the photograph in the style's colours, over that
-one's variance; and the energy at the Nyquist frequency over the photograph's.
+On {photographs} photographs that nothing is trained on, which the networks see with a short side of 256 px.
+(`/stylize` shows `vgg16` small ones twice as large: its subjects are crisper then, and of the style there is less.) The
+terms of the objective (`core/objective.py`) without weights, lower is better: style, Gram matrices at three scales over
+their targets' mean squares; detail, VGG16's relu3_1 at half size, and depicted, SqueezeNet's fire3, fire5 and fire7,
+over the variance of the photograph's features; coarse, squares of 8 px against the photograph in the style's colours,
+over that one's variance; and the energy at the Nyquist frequency over the photograph's.
 """
 
 PIXELS = """## Beside the optimisation of the pixels
@@ -144,8 +145,7 @@ def _style_image(path: Path) -> StyleImage:
 
 def _training(name: str, entry: Entry) -> str:
     card, p = entry.card, entry.card.params
-    stages = [Stage(p.steps or 0, p.size, p.batch)] if card.pixels else plan(p)
-    steps = " + ".join(f"{stage.steps:,} of {stage.batch} x {stage.size}²" for stage in stages)
+    steps = " + ".join(f"{stage.steps:,} of {stage.batch} x {stage.size}²" for stage in plan(p))
     folders = ", ".join(f"{count:,} {folder}" for folder, count in card.folders.items()) or f"{card.images:,}"
     log = entry.path.with_suffix(".csv")
     seconds = "not kept"
@@ -154,9 +154,7 @@ def _training(name: str, entry: Entry) -> str:
             seconds = f"{sum(float(step['seconds']) for step in csv.DictReader(file)):,.0f}"
     start = f"`{p.warm_start}`" if p.warm_start else "none"
     machine = card.machine or "not kept"
-    return (
-        f"| `{name}` | {'older' if card.pixels else p.recipe} | {folders} | {start} | {steps} | {seconds} | {machine} |"
-    )
+    return f"| `{name}` | {p.recipe} | {folders} | {start} | {steps} | {seconds} | {machine} |"
 
 
 def _beside(page: Path, checkpoint: Path) -> str:

@@ -39,8 +39,20 @@ def vgg() -> VGG16:
 
 @pytest.fixture(scope="session")
 def encoder() -> VGG16:
-    """VGG16Net's frozen part, all 13 convolutions."""
+    """VGG16Net's frozen part, to relu4_2."""
     return load_encoder()
+
+
+@pytest.fixture(scope="session")
+def whole() -> VGG16:
+    """A VGG16 of all 13 convolutions, at random, whose features stay in the units of its pictures; of float16's
+    numbers."""
+    torch.manual_seed(0)
+    vgg = VGG16()
+    for conv in vgg.convs.values():
+        torch.nn.init.kaiming_normal_(conv.get_parameter("weight"))
+    vgg.convs.half().float()
+    return vgg
 
 
 @pytest.fixture(scope="session")

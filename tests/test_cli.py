@@ -309,7 +309,6 @@ def test_a_trial_lays_five_weights_side_by_side(impasto, datasets, tmp_path, mon
         (["--table1", "--style-image", "wave.jpg"], "--table1 has its own"),
         (["--table1", "--style", "wvae"], "Table 1 has no model of that"),
         (["--again", str(ROOT / "models/aonet/coco/wave.safetensors"), "--lr", "1"], "takes every parameter"),
-        (["--again", str(ROOT / "models/vgg16/coco/wave.safetensors")], "before today's objective"),
     ],
 )
 def test_train_says_which_options_do_not_go_together(impasto, arguments, says):

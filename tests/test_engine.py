@@ -11,7 +11,6 @@ from core import engine as module
 from core.checkpoints import Zoo, load, read_card, save
 from core.engine import Engine, cpu_precision, has_openvino
 from core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
-from core.grain import grained
 from core.images import decode
 from core.nets import build
 from core.settings import ROOT
@@ -22,8 +21,7 @@ SIZES = [(16, 16), (37, 50), (64, 129)]
 
 def by_torch(path: Path, rgb: np.ndarray) -> np.ndarray:
     """What the unfolded network paints in float32."""
-    shown = grained(rgb, read_card(path).grain)
-    picture = torch.from_numpy(shown).permute(2, 0, 1)[None].float()
+    picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
     with torch.inference_mode():
         painting = load(path)(picture)[0].permute(1, 2, 0)
     return painting.clamp(0, 255).numpy()
@@ -71,18 +69,6 @@ def test_torch_paints_the_same_where_openvino_is_missing(cache, models, photo, m
     path = models / "aonet/coco/plain.safetensors"
     painting = Engine(cache, device="cpu").painter(path)(photo)
     assert np.abs(painting - by_torch(path, photo)).max() <= 0.6
-
-
-@pytest.mark.parametrize("openvino", [True, False])
-def test_a_network_with_a_grain_is_shown_it(cache, models, photo, tmp_path, monkeypatch, openvino):
-    monkeypatch.setattr(module, "has_openvino", lambda: openvino and has_openvino())
-    plain = models / "aonet/coco/plain.safetensors"
-    card = read_card(plain)
-    path = tmp_path / "grained.safetensors"
-    save(path, load(plain), card.model_copy(update={"grain": 12}))
-    painting = Engine(cache, device="cpu").painter(path)(photo)
-    assert psnr(painting, by_torch(path, photo)) > 30
-    assert psnr(painting, by_torch(plain, photo)) < 30
 
 
 def trained() -> list[Path]:

@@ -11,7 +11,6 @@ from core.images import Bytes
 from core.recipes import STYLE_LAYERS
 from core.recolour import recoloured
 from core.styles import style_targets
-from tests.conftest import card
 from worker.datasets import HELD_OUT, open_held_out
 from worker.evaluation import FIGURES, PLAIN, evaluate, nyquist_energy
 
@@ -27,8 +26,8 @@ def style(vgg, photo):
     return style_targets(photo, "0" * 64, 32, PLAIN.scales, STYLE_LAYERS, vgg)
 
 
-def test_of_a_network_that_gives_the_photograph_back(vgg, networks, style, photographs):
-    found = evaluate(lambda shown: shown, card(vgg), photographs, style, networks)
+def test_of_a_network_that_gives_the_photograph_back(networks, style, photographs):
+    found = evaluate(lambda shown: shown, photographs, style, networks)
     assert found.photographs == 2
     assert found.style == pytest.approx(found.photograph_style, rel=1e-5)
     assert found.coarse == pytest.approx(found.photograph_coarse, rel=1e-5)
@@ -40,43 +39,36 @@ def test_of_a_network_that_gives_the_photograph_back(vgg, networks, style, photo
 def test_a_painting_of_the_style_itself_has_no_style_loss(vgg, networks, photographs):
     rgb = photographs[0]
     style = style_targets(rgb, "0" * 64, 32, PLAIN.scales, STYLE_LAYERS, vgg)
-    found = evaluate(lambda shown: rgb, card(vgg), [255 - rgb], style, networks)
+    found = evaluate(lambda shown: rgb, [255 - rgb], style, networks)
     assert found.style < 1e-6 < found.photograph_style
     assert found.detail > 0.1 and found.depicted > 0.1
 
 
-def test_the_photograph_in_the_styles_colours_has_nothing_coarse_left(vgg, networks, style, photographs):
+def test_the_photograph_in_the_styles_colours_has_nothing_coarse_left(networks, style, photographs):
     def paint_in_its_colours(rgb: Bytes) -> Bytes:
         shown = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
         painting = recoloured(shown, style.colours)[0].round().clamp(0, 255)
         return painting.byte().permute(1, 2, 0).numpy()
 
-    found = evaluate(paint_in_its_colours, card(vgg), photographs, style, networks)
+    found = evaluate(paint_in_its_colours, photographs, style, networks)
     assert found.coarse < 0.02 * found.photograph_coarse + 0.002  # of what is cut off at 0 and 255
 
 
-@pytest.mark.parametrize(("arch", "times"), [("aonet", 1), ("vgg16", 2)])
-def test_what_is_measured_is_what_stylize_gives(arch, times, vgg, networks, style, photographs):
-    """So vgg16 is shown the photographs twice as large, and its paintings are shrunk."""
-    shown = []
-
+def test_lines_of_a_pixel_are_a_checkerboard(networks, style, photographs):
     def paint_in_lines(rgb: Bytes) -> Bytes:
-        shown.append(rgb.shape)
         painting = rgb.copy()
         painting[::2] = 0
         return painting
 
-    found = evaluate(paint_in_lines, card(vgg, arch), photographs, style, networks)
-    assert shown == [(32 * times, 48 * times, 3)] * 2
-    assert (found.checkerboard > 5) == (times == 1)  # lines of a pixel are grey when shrunk by two
+    assert evaluate(paint_in_lines, photographs, style, networks).checkerboard > 5
 
 
-def test_figures_are_means_over_photographs(vgg, networks, style, photographs):
+def test_figures_are_means_over_photographs(networks, style, photographs):
     def painter(rgb: Bytes) -> Bytes:
         return 255 - rgb
 
-    alone = [evaluate(painter, card(vgg), [rgb], style, networks) for rgb in photographs]
-    both = evaluate(painter, card(vgg), photographs, style, networks)
+    alone = [evaluate(painter, [rgb], style, networks) for rgb in photographs]
+    both = evaluate(painter, photographs, style, networks)
     for name in (*FIGURES, "photograph_style", "photograph_coarse"):
         assert getattr(both, name) == pytest.approx(sum(getattr(one, name) for one in alone) / 2), name
 

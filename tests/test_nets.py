@@ -64,11 +64,11 @@ def test_the_last_convolution_speaks_in_units_around_mid_grey(arch, encoder):
     assert torch.equal(found, wanted.expand_as(found))
 
 
-def test_vgg16_starts_from_its_encoders_convolutions_and_leaves_them_alone(encoder):
-    net = build("vgg16", encoder)
+def test_vgg16_starts_from_its_encoders_convolutions_and_leaves_them_alone(whole):
+    net = build("vgg16", whole)
     kernel = net.layers[0].weight
-    assert torch.equal(kernel, encoder.convs["relu4_3"].weight)
-    assert kernel.data_ptr() != encoder.convs["relu4_3"].weight.data_ptr()
+    assert torch.equal(kernel, whole.convs["relu4_3"].weight)
+    assert kernel.data_ptr() != whole.convs["relu4_3"].weight.data_ptr()
     assert not any(p.requires_grad for p in net.encoder.parameters())
 
 

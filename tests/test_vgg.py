@@ -20,23 +20,23 @@ def torchvision_state(vgg: VGG16, prefix: str = "features.") -> dict[str, torch.
     }
 
 
-def test_features_have_their_layers_shapes(encoder):
-    features = encoder(torch.rand(2, 3, 32, 48) * 255, CHANNELS)
+def test_features_have_their_layers_shapes(whole):
+    features = whole(torch.rand(2, 3, 32, 48) * 255, CHANNELS)
     assert list(features) == list(CHANNELS)
     assert features["relu1_2"].shape == (2, 64, 32, 48)
     assert features["relu5_3"].shape == (2, 512, 2, 3)
     assert all(f.min() >= 0 for f in features.values())
 
 
-def test_it_is_torchvisions_vgg16(encoder):
+def test_it_is_torchvisions_vgg16(whole):
     from torchvision.models import vgg16
 
     theirs = vgg16(weights=None).features.eval()
-    theirs.load_state_dict(torchvision_state(encoder, prefix=""))
+    theirs.load_state_dict(torchvision_state(whole, prefix=""))
     picture = torch.rand(1, 3, 32, 32) * 255
     with torch.no_grad():
         expected = theirs[:23](picture - torch.tensor(MEAN).view(1, 3, 1, 1))  # up to relu4_3
-    torch.testing.assert_close(encoder(picture, ["relu4_3"])["relu4_3"], expected, atol=1e-2, rtol=1e-3)
+    torch.testing.assert_close(whole(picture, ["relu4_3"])["relu4_3"], expected, atol=1e-2, rtol=1e-3)
 
 
 def test_it_stops_at_the_last_layer_asked_for(vgg, monkeypatch):
@@ -46,10 +46,10 @@ def test_it_stops_at_the_last_layer_asked_for(vgg, monkeypatch):
     assert len(calls) == 4
 
 
-def test_what_was_handed_out_is_not_overwritten(encoder):
+def test_what_was_handed_out_is_not_overwritten(whole):
     picture = torch.rand(1, 3, 16, 16) * 255
-    alone = encoder(picture, ["relu1_1"])["relu1_1"]
-    assert torch.equal(encoder(picture, CHANNELS)["relu1_1"], alone)
+    alone = whole(picture, ["relu1_1"])["relu1_1"]
+    assert torch.equal(whole(picture, CHANNELS)["relu1_1"], alone)
 
 
 def test_the_mean_colour_is_zero_inside(vgg):
@@ -66,7 +66,7 @@ def test_an_unknown_layer_is_answered_with_the_nearest(vgg):
 def test_the_bundled_one_is_a_front(vgg, encoder):
     assert list(vgg.convs) == [*CHANNELS][:5]
     assert (vgg.source, vgg.sha256) == ("bundled", FRONT.sha256)
-    assert list(encoder.convs) == list(CHANNELS)
+    assert list(encoder.convs) == [*CHANNELS][:9]
     assert encoder.sha256 == ENCODER.sha256
     assert load_encoder(str(FRONT.path)).sha256 == FRONT.sha256  # any other source is what `load_vgg16` makes of it
 
@@ -103,25 +103,25 @@ def test_bundled_weights_are_checked_by_hash(tmp_path, monkeypatch, name, load):
 
 
 @pytest.mark.parametrize("depth", [1, 5, 13])
-def test_a_file_may_hold_the_first_convolutions_alone(encoder, tmp_path, depth):
+def test_a_file_may_hold_the_first_convolutions_alone(whole, tmp_path, depth):
     front = VGG16(depth=depth)
-    front.convs.load_state_dict({k: v for k, v in encoder.convs.state_dict().items() if k.split(".")[0] in front.convs})
+    front.convs.load_state_dict({k: v for k, v in whole.convs.state_dict().items() if k.split(".")[0] in front.convs})
     save_vgg16(tmp_path / "front.safetensors", front, "{}")
     read = load_vgg16(str(tmp_path / "front.safetensors"))
     last = [*CHANNELS][depth - 1]
     assert [*read.convs][-1] == last
     picture = torch.rand(1, 3, 32, 32) * 255
-    assert torch.equal(read(picture, [last])[last], encoder(picture, [last])[last])  # of float16, as they were kept
+    assert torch.equal(read(picture, [last])[last], whole(picture, [last])[last])  # of float16, as they were kept
 
 
-def test_a_pth_is_in_caffes_bgr(encoder, tmp_path):
-    state = torchvision_state(encoder)
+def test_a_pth_is_in_caffes_bgr(whole, tmp_path):
+    state = torchvision_state(whole)
     state["features.0.weight"] = state["features.0.weight"].flip(1)
     path = tmp_path / "vgg16-00b39a1b.pth"
     torch.save(state, path)
     loaded = load_vgg16(str(path))
     picture = torch.rand(1, 3, 16, 16) * 255
-    expected = encoder(picture, ["relu2_2"])["relu2_2"]  # in the hundreds
+    expected = whole(picture, ["relu2_2"])["relu2_2"]  # in the hundreds
     torch.testing.assert_close(loaded(picture, ["relu2_2"])["relu2_2"], expected, atol=1e-2, rtol=1e-3)
     assert loaded.source == str(path)
     assert loaded.sha256 == module.file_sha256(path)
@@ -170,13 +170,13 @@ def test_a_path_where_nothing_lies(tmp_path):
 
 
 @pytest.fixture
-def imagenet(encoder, tmp_path, monkeypatch):
+def imagenet(whole, tmp_path, monkeypatch):
     """torchvision's weights as a file that its loader can be pointed to, under a name that holds its hash."""
     from torchvision.models import VGG16_Weights
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     source = tmp_path / "weights.pth"
-    torch.save(torchvision_state(encoder), source)
+    torch.save(torchvision_state(whole), source)
     source = source.rename(tmp_path / f"vgg16_features-{module.file_sha256(source)[:8]}.pth")
 
     def point_to(url: str) -> None:
@@ -186,10 +186,10 @@ def imagenet(encoder, tmp_path, monkeypatch):
     return source, point_to
 
 
-def test_imagenet_is_fetched_by_torchvisions_loader(encoder, imagenet, tmp_path):
+def test_imagenet_is_fetched_by_torchvisions_loader(whole, imagenet, tmp_path):
     source, _ = imagenet
     loaded = load_vgg16("imagenet")
-    assert torch.equal(loaded.convs["relu5_3"].weight, encoder.convs["relu5_3"].weight)
+    assert torch.equal(loaded.convs["relu5_3"].weight, whole.convs["relu5_3"].weight)
     assert (tmp_path / "hub/checkpoints" / source.name).exists()
     source.unlink()
     assert load_vgg16("imagenet").sha256 == loaded.sha256  # from the hub's cache

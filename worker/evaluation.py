@@ -1,4 +1,4 @@
-"""How well a model paints, in figures, on photographs that it was not trained on: of what `/stylize` gives."""
+"""How well a model paints, in figures, on photographs that it was not trained on."""
 
 from collections.abc import Iterable
 
@@ -7,13 +7,11 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from core.checkpoints import Card
 from core.engine import Painter
-from core.images import Bytes, Picture
+from core.images import Bytes
 from core.loss_networks import LossNetworks
 from core.objective import Objective
-from core.paint import paint
-from core.recipes import NETWORK, PaintParams, Weights
+from core.recipes import NETWORK, Weights
 from core.styles import StyleTargets
 
 PLAIN = Weights(style=1, coarse=1, depicted=1, detail=1, tv=1, excess=1, scales=NETWORK.scales)
@@ -42,15 +40,12 @@ class Evaluation(BaseModel):
     """The coarse term of the photograph, in its own colours."""
 
 
-def evaluate(
-    painter: Painter, card: Card, photographs: Iterable[Bytes], style: StyleTargets, networks: LossNetworks
-) -> Evaluation:
-    """The figures of the model of that `card` on photographs, uint8 RGB (H, W, 3) with even sides."""
+def evaluate(painter: Painter, photographs: Iterable[Bytes], style: StyleTargets, networks: LossNetworks) -> Evaluation:
+    """The figures of a model on photographs, uint8 RGB (H, W, 3) with even sides."""
     objective = Objective(PLAIN, networks.vgg, networks.squeezenet, style)
-    asked = PaintParams(style=card.params.style, arch=card.params.arch)
     rows = []
     for rgb in photographs:
-        photograph, painting = _tensor(rgb), _tensor(paint(painter, Picture(rgb), asked).rgb)
+        photograph, painting = _tensor(rgb), _tensor(painter(rgb))
         with torch.inference_mode():
             loss = objective.of(photograph)
             before, after = loss(photograph), loss(painting)

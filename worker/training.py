@@ -26,6 +26,7 @@ from core.nets import PIXEL_MEAN, PIXEL_SCALE, Net, VGG16Net, build
 from core.recipes import TrainParams, differences
 from core.styles import StyleTargets
 from core.vgg import load_encoder
+from core.weights import ENCODER
 from worker.datasets import Batches
 from worker.log import Step, log_step, losses_of, read_log, start_log
 
@@ -37,7 +38,7 @@ REPRODUCTION = 150
 """Steps of giving the photograph back, before the objective, and no more than those under it: from there networks learn
 to paint soonest."""
 RISING = 50
-"""Of them, those over which the learning rate rises from nothing."""
+"""Steps over which the learning rate rises from nothing."""
 SMALL = 2 / 3
 """Part of the steps that crops of half the side, twice as many, do as well: a quarter of the work."""
 LEAST_RATE = 0.03
@@ -104,13 +105,13 @@ def train(
         with torch.autocast(kind, torch.bfloat16, enabled=has_bfloat16(kind)):
             paintings = run.net(pictures)
             if stage.main:
-                losses = objective.of(pictures, _shift(params.seed, run.done))(paintings)
+                losses = objective.of(pictures, shift_of(params.seed, run.done))(paintings)
             else:
                 losses = {"total": reproduction_loss(pictures, paintings)}
         if not losses["total"].isfinite():
             raise BadParameter(f"The loss of step {run.done + 1} is {losses['total'].item()}: try a lower lr.")
         lr = _rate(params, stages, stage, within, run.done)
-        _update(run, losses["total"], lr, clip=params.recipe == "ours")
+        update(run, losses["total"], lr, clip=params.recipe == "ours")
         run.done += 1
         step = Step(run.done, total, {k: v.item() for k, v in losses.items()}, lr, time.monotonic() - begun)
         log_step(folder, step, stage.main)
@@ -149,7 +150,8 @@ def reproduction_loss(photographs: Tensor, paintings: Tensor) -> Tensor:
     return content_loss(paintings, wanted) / PIXEL_SCALE**2
 
 
-def _shift(seed: int, step: int) -> tuple[int, int]:
+def shift_of(seed: int, step: int) -> tuple[int, int]:
+    """Rows and columns that the term `depicted` leaves out in a step."""
     down, across = np.random.default_rng([seed, 3, step]).integers(SHIFTS, size=2).tolist()
     return down, across
 
@@ -170,13 +172,24 @@ def _rate(params: TrainParams, stages: list[Stage], stage: Stage, within: int, d
     if params.recipe == "report":
         return params.lr
     if not stage.main:
-        return params.lr * min(1, (within + 1) / RISING)
+        return params.lr * rising(within)
     before = sum(stage.steps for stage in stages if not stage.main)
     part = (done - before) / (sum(stage.steps for stage in stages) - before)
-    return params.lr * (LEAST_RATE + (1 - LEAST_RATE) * (1 + cos(pi * part)) / 2)
+    return params.lr * falling(part)
 
 
-def _update(run: Run, loss: Tensor, lr: float, clip: bool) -> None:
+def rising(step: int) -> float:
+    """Part of the learning rate in the first steps, numbered from 0."""
+    return min(1, (step + 1) / RISING)
+
+
+def falling(part: float) -> float:
+    """Part of the learning rate when `part` of a training is done, a cosine."""
+    return LEAST_RATE + (1 - LEAST_RATE) * (1 + cos(pi * part)) / 2
+
+
+def update(run: Run, loss: Tensor, lr: float, clip: bool) -> None:
+    """One step of the optimiser, unless a gradient is no number."""
     run.optimiser.param_groups[0]["lr"] = lr
     run.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
@@ -189,14 +202,15 @@ def _update(run: Run, loss: Tensor, lr: float, clip: bool) -> None:
 def _identity(
     params: TrainParams, photographs: list[Path], style: StyleTargets, networks: LossNetworks, warm: Path | None
 ) -> dict[str, str]:
-    """What has to be the same for a run to go on: parameters, photographs (by name and size), style, loss networks and
-    start."""
+    """What has to be the same for a run to go on: parameters, photographs (by name and size), style, loss networks,
+    encoder and start. Of another source than `bundled` the encoder is the loss network."""
     names = "\n".join(f"{path.name} {path.stat().st_size}" for path in photographs)
     return {
         "parameters": params.model_dump_json(exclude_none=True),
         "photographs": sha256(names.encode()).hexdigest(),
         "style image": style.sha256,
         "loss networks": networks.sha256,
+        "encoder": ENCODER.sha256 if params.arch == "vgg16" and networks.source == "bundled" else "",
         "warm start": file_sha256(warm) if warm else "",
     }
 
