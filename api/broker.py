@@ -4,7 +4,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from core.jobs import Job
+from impasto.core.jobs.record import Job
 
 PATIENCE = 2
 """Seconds that the broker has to take a message."""

@@ -1,11 +1,11 @@
-"""What routes are handed: the service, and who asks."""
+"""The dependencies of routes: the service, and the caller."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.gate import Caller
-from api.service import Service
+from impasto.api.middleware.access import Caller
+from impasto.api.services.studio import Service
 
 
 def _service(request: Request) -> Service:

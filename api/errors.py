@@ -3,16 +3,18 @@
 import errno
 import logging
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 
-from core.errors import (
+from impasto.core.errors import (
     BadCheckpoint,
     BadParameter,
     BadPicture,
@@ -29,7 +31,7 @@ from core.errors import (
     Unavailable,
     UnsupportedFormat,
 )
-from core.logs import request_id
+from impasto.core.logs import request_id
 
 STATUS: dict[type[ImpastoError], int] = {
     BadPicture: 400,
@@ -47,6 +49,22 @@ STATUS: dict[type[ImpastoError], int] = {
     Unavailable: 503,
     NoSpace: 507,
 }
+
+
+class Problem(BaseModel):
+    """The form of every error; some carry further facts, such as `limit` or `nearest`."""
+
+    error: str
+    detail: str
+
+
+EVERYWHERE: dict[int | str, dict[str, Any]] = {
+    401: {"model": Problem, "description": "a key is needed: `Authorization: Bearer …`"},
+    403: {"model": Problem, "description": "not for this caller, by this name, or from this page"},
+    422: {"model": Problem, "description": "a parameter that is missing or out of bounds"},
+    429: {"model": Problem, "description": "too many requests; come back after `Retry-After` seconds"},
+}
+"""For OpenAPI: the errors that every route may answer with."""
 
 LEFT = 499
 """Nobody is there to hear an answer; as nginx has it, for the log and the figures."""

@@ -11,14 +11,15 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
-from api import choices, errors, jobs, metrics, page, routes
-from api.body import BodyLimit
-from api.gate import Gate
-from api.headers import SafeHeaders
-from api.metrics import Metrics
-from api.requests import Requests
-from api.service import Service
-from core.settings import Settings
+from impasto.api import errors
+from impasto.api.metrics import Metrics
+from impasto.api.middleware.access import Gate
+from impasto.api.middleware.body_limit import BodyLimit
+from impasto.api.middleware.headers import SafeHeaders
+from impasto.api.middleware.request_log import Requests
+from impasto.api.routers import health, jobs, meta, models, stylize
+from impasto.api.services.studio import Service
+from impasto.core.settings import Settings
 
 DESCRIPTION = """Send a photograph, get it painted.
 
@@ -46,16 +47,16 @@ def create_app(settings: Settings) -> FastAPI:
         "description": DESCRIPTION,
         "version": version("impasto"),
         "lifespan": lifespan,
-        "responses": routes.EVERYWHERE,
+        "responses": errors.EVERYWHERE,
         "form_limits": {"max_files": settings.parts, "max_fields": settings.parts},
     }
     app: FastAPI = FastAPIOffline(**about, redoc_url=None) if settings.docs else FastAPI(**about, openapi_url=None)
     app.state.metrics = Metrics()
     app.state.stopping = threading.Event()  # set by whoever runs the server: streams without an end then have one
     slow = jobs.router if settings.jobs else jobs.none
-    for part in (page.router, choices.router, routes.router, slow, jobs.styles, metrics.router):
-        app.include_router(part)
-    app.mount("/web", page.compressed)
+    for router in (meta.router, stylize.router, models.router, slow, health.router):
+        app.include_router(router)
+    app.mount("/web", meta.compressed)
     app.add_middleware(BodyLimit, settings.max_bytes, larger={"/jobs": settings.max_upload}, together=settings.max_held)
     app.add_middleware(Gate, settings=settings)
     if origins := settings.listed("origins"):

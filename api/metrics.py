@@ -1,23 +1,19 @@
-"""Figures of the service, for Prometheus at `/metrics`."""
+"""Figures of the service, for Prometheus, which `/metrics` answers."""
 
 import time
 from collections.abc import Iterator
 
-from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
-from api.service import Service
-from api.space import free_percent
-from core.errors import ImpastoError
-from core.jobs import ACTIVE, KINDS, Status
+from impasto.api.services.disk import free_percent
+from impasto.api.services.studio import Service
+from impasto.core.errors import ImpastoError
+from impasto.core.jobs.record import ACTIVE, KINDS, Status
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 STATUSES: tuple[Status, ...] = ("queued", "running", "succeeded", "failed", "canceled")
-
-router = APIRouter(include_in_schema=False)
 
 
 class Metrics:
@@ -65,7 +61,7 @@ class Metrics:
 
 
 class Look(Collector):
-    """What is looked up of a service."""
+    """Figures that are looked up in a service when they are asked for."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -115,10 +111,3 @@ class Look(Collector):
             return
         up.add_metric([], 1)
         yield from (count, oldest, attended, up)
-
-
-@router.get("/metrics")
-def metrics(request: Request) -> Response:
-    """For Prometheus."""
-    found: Metrics = request.app.state.metrics
-    return Response(generate_latest(found.registry), media_type=CONTENT_TYPE_LATEST)

@@ -17,8 +17,8 @@ from termios import TIOCOUTQ
 from uvicorn.middleware.proxy_headers import _TrustedHosts
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from api.gate import network
-from core.settings import Settings
+from impasto.api.middleware.access import network
+from impasto.core.settings import Settings
 
 LEAST = 10_000
 """Bytes that must move within `patience` seconds while a body comes in or an answer goes out."""
@@ -202,7 +202,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._reading = None
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP; uvicorn's own is no JSON."""
+        """Answer what is no HTTP in JSON; uvicorn's own answer is plain text."""
         self._refuse(400, "This is no HTTP/1.1 that is understood here. In a URL all but ASCII is written as %C3%A4.")
 
     def _refuse_header(self) -> None:

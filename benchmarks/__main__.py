@@ -3,9 +3,8 @@
 import sys
 
 from benchmarks import engine, gatys, service
-from core.engine import cpu_precision
-from core.machine import processor
-from core.settings import Settings
+from impasto.core.device import cpu_precision, processor
+from impasto.core.settings import Settings
 
 TABLES = {
     "engine": (engine.against_eager, engine.unseen_sizes, engine.twelve_megapixels),

@@ -12,13 +12,13 @@ from statistics import median
 import numpy as np
 import torch
 
-from core import checkpoints
-from core.checkpoints import Zoo
-from core.engine import Engine, Painter
-from core.images import Picture, decode, resize
-from core.paint import paint
-from core.recipes import PaintParams
-from core.settings import ROOT, Settings
+from impasto.core.nets import checkpoints
+from impasto.core.nets.checkpoints import Zoo
+from impasto.core.params import PaintParams
+from impasto.core.pictures.codec import Picture, decode, resize
+from impasto.core.settings import ROOT, Settings
+from impasto.core.stylize.engine import Engine, Painter
+from impasto.core.stylize.stylize import paint
 
 CAT = ROOT / "docs" / "cat.jpg"
 SIZES = (256, 512, 1024)

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 
 from benchmarks.engine import cat, seconds
-from core.gatys import paint_pixels, painting_loss
-from core.gatys_run import Run, to_pixels
-from core.gatys_style import Style, find_style
-from core.images import Picture
-from core.loss_networks import LossNetworks, load_loss_networks
-from core.memory import keep_memory
-from core.objective import Loss
-from core.recipes import GatysParams
-from core.settings import ROOT, Settings
+from impasto.core.gatys.optimise import paint_pixels, painting_loss
+from impasto.core.gatys.state import Run, to_pixels
+from impasto.core.gatys.style import Style, find_style
+from impasto.core.losses.networks import LossNetworks, load_loss_networks
+from impasto.core.losses.objective import Loss
+from impasto.core.memory import keep_memory
+from impasto.core.params import GatysParams
+from impasto.core.pictures.codec import Picture
+from impasto.core.settings import ROOT, Settings
 
 SIZES = (256, 512)  # px, timed
 ADAM_STEPS = 800

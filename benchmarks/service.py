@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.engine import cat, networks, seconds
-from core.cage import Terms, open_cage
-from core.engine import Engine
-from core.images import Picture, decode, encode
-from core.settings import ROOT, Settings
+from impasto.core.pictures.codec import Picture, decode, encode
+from impasto.core.pictures.sandbox import Terms, open_cage
+from impasto.core.settings import ROOT, Settings
+from impasto.core.stylize.engine import Engine
 
 
 @contextmanager

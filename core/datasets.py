@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from core.names import is_name, unknown
+from impasto.core.names import is_name, unknown
 
 ARCHIVES = (".zip", ".tar.gz", ".tar")
 
 
 def known_datasets(folder: Path) -> dict[str, Path]:
-    """What lies in `folder` under a name that can be asked for: `<name>/`, or `<name>.zip` and the like."""
+    """The datasets in `folder` by name: `<name>/`, or `<name>.zip` and the like."""
     found = {}
     for path in sorted(folder.glob("*")):
         name = path.name if path.is_dir() else _stem(path.name)

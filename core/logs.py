@@ -1,4 +1,4 @@
-"""What is logged: a JSON object a line on standard error, with the id of the request that it belongs to.
+"""The log: a JSON object a line on standard error, with the id of the request that it belongs to.
 
 No picture, file name, key or metadata goes in.
 """

@@ -1,6 +1,6 @@
-"""What things are called: networks, datasets, styles, VGG16's layers; and the nearest to a name that is none.
+"""Names of networks, datasets, styles and VGG16's layers; and the nearest to a name that is unknown.
 
-Imports no torch: what only looks things up starts in a moment.
+Imports no torch, so that a look-up takes a moment.
 """
 
 import re
@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, StringConstraints
 
-from core.errors import BadParameter, NotFound
+from impasto.core.errors import BadParameter, NotFound
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 MODEL = r"^[a-z0-9]+(/[a-z0-9][a-z0-9_-]{0,63}){2}$"
@@ -22,7 +22,7 @@ Upsample = Literal["nearest", "deconv"]
 Device = Literal["auto", "cpu", "cuda"]
 
 STRIDES = {"aonet": 4, "vgg16": 8}
-"""What a picture's sides are padded to multiples of, by network."""
+"""The sides of a picture are padded to multiples of this, by network."""
 MIN_SIDE = 16  # pixels: the smallest picture that the networks paint
 
 STYLES = ("rain_princess", "the_scream", "the_shipwreck", "udnie", "wave")

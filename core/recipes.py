@@ -1,303 +1,85 @@
-"""Every parameter of painting and of training, its default and its bounds, once."""
+"""The report's Table 1, its twenty models, and the numbers that our own of them are trained with."""
 
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from impasto.core.params import NETWORK, Recipe, TrainParams
 
-from core.images import Format
-from core.names import MIN_SIDE, MODEL, Arch, Layer, Name, Upsample
+TABLE_1: dict[tuple[str, str], dict[str, Any]] = {
+    ("aonet", "coco"): {"content_weight": 17, "style_weight": 50, "content_layers": ("relu2_2",)},
+    ("aonet", "tinyimagenet"): {"content_weight": 17, "style_weight": 50, "content_layers": ("relu1_2",)},
+    ("vgg16", "coco"): {"content_weight": 17, "style_weight": 50, "content_layers": ("relu2_2",)},
+    ("vgg16", "tinyimagenet"): {"content_weight": 1, "style_weight": 5, "content_layers": ("relu1_2",)},
+}
+"""Table 1 by network and dataset."""
 
-Recipe = Literal["ours", "report"]
+REPORT: dict[str, Any] = {"size": 256, "batch": 4, "lr": 1e-3, "tv_weight": 0, "style_size": 256}
+"""The same for all of them: batch 4, Adam at 1e-3, one epoch. Total variation and the style's size are not in it."""
 
-STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1")
-"""Our objective's style layers. Shallow ones carry brush, ink and palette; size comes from the scales."""
+OURS: dict[str, Any] = {"size": 256, "batch": 2, "lr": 1e-3}
+"""Parameters of our own models."""
 
-ALGORITHM_2 = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
-"""Algorithm 2's style layers."""
+STEPS: dict[str, tuple[int, int]] = {"aonet": (1400, 600), "vgg16": (2000, 800)}
+"""Steps of a network from nothing, and from a trained one, which can paint already and learns another hand."""
 
-ALGORITHM_1 = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
-ALGORITHM_1_CONTENT = ("relu4_2",)
-"""Algorithm 1's layers."""
+STYLE_WEIGHTS: dict[tuple[str, str], float] = {
+    ("aonet", "udnie"): 20,
+    ("aonet", "the_shipwreck"): 6,
+    ("vgg16", "udnie"): 20,
+    ("vgg16", "the_scream"): 6,
+    ("vgg16", "the_shipwreck"): 4,
+}
+"""Of styles that need another: at 12 udnie keeps too much of the photograph, the others too little."""
 
-MAX_PAINTED = 16_000_000
-"""Pixels that a network is shown, unless told."""
+OURS_BY_DATASET: dict[str, dict[str, Any]] = {"tinyimagenet": {"size": 160, "steps": 300}}
+"""Changes for single datasets: pictures of 64 px are only blurred at a larger size."""
 
-STYLE_SIZE = 512
-"""Short side of the style image, px. The report names none."""
+FIRST = "coco"
+"""The dataset that each network is trained on first; on the other each style starts from itself."""
 
-SCALES = 4
-"""Sizes that a style is kept at: 1, 1/2, 1/4 and 1/8."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Of the terms of `core.objective.Objective`, and how many scales its style has."""
-
-    style: float
-    coarse: float
-    depicted: float
-    detail: float
-    tv: float
-    excess: float
-    scales: int
-
-
-NETWORK = Weights(style=12, coarse=4, depicted=1.5, detail=0.5, tv=1.5, excess=5, scales=3)
-"""What networks are trained with. Of total variation 0.5 leaves a lattice."""
-
-PIXELS = Weights(style=40, coarse=1.5, depicted=0.3, detail=0.5, tv=1.5, excess=5, scales=4)
-"""What pixels are moved by. They can please a classifier unseen, and take the fine ink without the forms: with a
-network's weights they stay a tinted photograph."""
+PARENTS: dict[str, str | None] = {
+    "wave": None,
+    "udnie": "wave",
+    "the_scream": "wave",
+    "rain_princess": "udnie",
+    "the_shipwreck": "the_scream",
+}
+"""The style that each starts from on the first dataset, in the order of training."""
 
 
-def differences(saved: dict[str, str], now: dict[str, str], params: BaseModel) -> list[str]:
-    """Names of what a run that was stopped was begun with, and what would go on with it has otherwise. Both have
-    `parameters` as JSON, those of `now` are `params`; fields that have come since it was saved have their defaults.
+def recipe(arch: str, dataset: str, style: str, kind: Recipe = "ours", **changes: Any) -> TrainParams:
+    """Table 1's parameters (`report`) or our own (`ours`) for one model, with `changes` over them.
+
+    Another dataset than the report's two takes the row of `coco`. Raises pydantic's ValidationError.
     """
-    try:
-        same = type(params).model_validate_json(saved.get("parameters", "")) == params
-    except ValidationError:
-        same = False
-    kept = {"parameters": now["parameters"]} if same else {}
-    return [name for name, value in now.items() if (saved | kept).get(name) != value]
+    if kind == "report":
+        row = REPORT | TABLE_1.get((arch, dataset), TABLE_1.get((arch, FIRST), {}))
+        if (arch, dataset, style) == ("vgg16", "tinyimagenet", "rain_princess"):
+            row |= {"size": 224}
+    else:
+        alone, warm = STEPS.get(arch, (None, None))
+        row = OURS | {
+            "steps": warm if changes.get("warm_start") else alone,
+            "style_weight": STYLE_WEIGHTS.get((arch, style), NETWORK.style),
+        }
+        row |= OURS_BY_DATASET.get(dataset, {})
+    return TrainParams(recipe=kind, arch=arch, dataset=dataset, style=style, **(row | changes))
 
 
-class ObjectiveParams(BaseModel):
-    """The objective of a training or of a picture's pixels, and the three weights that it may be given."""
+def twenty(kind: Recipe = "ours", **changes: Any) -> list[TrainParams]:
+    """All of Table 1's models, in the order of training.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    own: ClassVar[Weights]
-    """What our objective has unless told."""
-    report_layers: ClassVar[tuple[str, ...]]
-    """The report's style layers."""
-
-    recipe: Recipe = Field("ours", description="the objective: ours, or the report's own")
-    content_weight: float = Field(1, ge=0, description="weight of what keeps the photograph's subject")
-    style_weight: float = Field(ge=0, description="weight of the style")
-    tv_weight: float = Field(ge=0, description="weight of the total variation")
-
-    @property
-    def style_layers(self) -> tuple[str, ...]:
-        """Layers whose Gram matrices the style is."""
-        return STYLE_LAYERS if self.recipe == "ours" else self.report_layers
-
-    @property
-    def scales(self) -> int:
-        """Sizes that the style is compared at."""
-        return self.own.scales if self.recipe == "ours" else 1
-
-    @property
-    def weights(self) -> Weights:
-        """Of recipe `ours`: `content_weight` is times all that keeps the subject."""
-        return replace(
-            self.own,
-            style=self.style_weight,
-            coarse=self.content_weight * self.own.coarse,
-            depicted=self.content_weight * self.own.depicted,
-            detail=self.content_weight * self.own.detail,
-            tv=self.tv_weight,
-        )
-
-    @model_validator(mode="after")
-    def _some_weight(self) -> Self:
-        if not self.content_weight and not self.style_weight:
-            raise ValueError(
-                "content_weight and style_weight are both 0: there is nothing to learn and nothing to paint"
-            )
-        return self
-
-
-class TrainParams(ObjectiveParams):
-    """What a network is trained with. `core.table1.recipe` fills in the defaults of a recipe.
-
-    A training of recipe `ours` begins, unless from another network, with giving the photograph back; then come two
-    thirds of `steps` on half the size with twice the batch, and the rest. The learning rate falls as a cosine. One of
-    the `report` is Algorithm 2: all steps alike.
+    Our own start from trained ones (`PARENTS`). A name among `changes` (arch, dataset, style) leaves only its models.
+    Raises as `recipe`.
     """
-
-    own = NETWORK
-    report_layers = ALGORITHM_2
-
-    arch: Arch = Field(description="the network")
-    dataset: Name = Field(description="the name that the photographs go by")
-    style: Name = Field(description="the name that the style goes by")
-    upsample: Upsample = Field("nearest", description="how the network enlarges: nearest, or deconv as in the report")
-
-    size: int = Field(256, ge=64, le=1024, description="side of the square training pictures, px")
-    batch: int = Field(2, ge=1, le=256, description="pictures a step")
-    steps: int | None = Field(None, ge=1, le=1_000_000, description="steps; one epoch unless told")
-    lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
-
-    style_weight: float = Field(NETWORK.style, ge=0, description="weight of the style")
-    tv_weight: float = Field(NETWORK.tv, ge=0, description="weight of the total variation")
-    content_layers: tuple[Layer, ...] = Field(
-        ("relu2_2",), min_length=1, description="content layers; recipe ours has its own"
-    )
-    style_size: int = Field(STYLE_SIZE, ge=MIN_SIDE, le=2048, description="short side of the style image, px")
-    warm_start: str | None = Field(
-        None,
-        pattern=MODEL,
-        description="a trained network of the same kind, as ARCH/DATASET/STYLE, whose weights training starts from",
-    )
-    seed: int = Field(0, ge=0, lt=2**32, description="of the weights, the order of the photographs and the crops")
-
-    @model_validator(mode="after")
-    def _fitting_start(self) -> Self:
-        if self.warm_start and not self.warm_start.startswith(f"{self.arch}/"):
-            raise ValueError(f"warm_start is {self.warm_start}: its weights do not fit {self.arch}")
-        return self
-
-
-class TrainJobParams(TrainParams):
-    """What a training is asked for with over HTTP; the photographs, and the style's picture, come beside it."""
-
-    named_style: Name | None = Field(None, description="a style that is kept by name, instead of its picture")
-
-    def training(self) -> TrainParams:
-        return TrainParams(**self.model_dump(exclude={"named_style"}))
-
-
-PAINT_SIZE = 1280
-"""Long side in px that a network sees of a photograph, unless told: what is larger takes long, and has thin strokes."""
-
-ENLARGED = {"aonet": 1, "vgg16": 2}
-"""How many times as large as it is, at most, a network sees a picture. VGG16Net paints from an eighth of the size: of
-500 px it melts faces and lettering, of 1000 px and shrunk again it keeps them."""
-
-
-class PaintParams(BaseModel):
-    """What a painting is asked for with: of the command line and of `/stylize` alike."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    style: Name = Field(description="the style, such as wave", examples=["wave"])
-    arch: Arch = Field("aonet", description="the network")
-    dataset: Name = Field("coco", description="what the network was trained on")
-    strength: float = Field(1, ge=0, le=1, description="0 is the photograph, 1 the painting, between them a blend")
-    preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
-    paint_size: int | Literal["full"] = Field(
-        PAINT_SIZE,
-        description="the long side that the network sees, px; a brush stroke has a size in pixels, so smaller is "
-        "bolder. A smaller picture `aonet` sees as it is, and `vgg16` twice as large at most. `full` is the picture's "
-        "own",
-        examples=[PAINT_SIZE, "full"],
-    )
-    max_side: int | None = Field(None, ge=MIN_SIDE, description="shrink the answer to this long side, px")
-    format: Format = Field("png", description="of the answer")
-
-    @field_validator("paint_size")
-    @classmethod
-    def _large_enough(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < MIN_SIDE:
-            raise ValueError(f"at least {MIN_SIDE} px, or full")
-        return value
-
-
-class CompareParams(BaseModel):
-    """What a comparison is asked for with: the models of these names, all of them where none is given."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    style: Name | None = Field(None, description="one style, by all networks and datasets", examples=["wave"])
-    arch: Arch | None = Field(None, description="one network")
-    dataset: Name | None = Field(None, description="what the networks were trained on")
-    side: int = Field(384, ge=64, le=1024, description="long side of each picture, px")
-    paint_size: int | None = Field(
-        None,
-        ge=MIN_SIDE,
-        le=PAINT_SIZE,
-        description="long side that the networks see, px, as of /stylize; smaller is bolder. Unless told, that of a "
-        "photograph as large as side",
-    )
-    strength: float = Field(1, ge=0, le=1, description="0 is the photograph, 1 the painting, between them a blend")
-    preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
-    format: Format = Field("png", description="of the answer")
-
-    @property
-    def painted_side(self) -> int:
-        """Long side of the photograph that is painted, px; what is larger than `side` is shrunk then."""
-        return max(self.side, self.paint_size or 0)
-
-    @property
-    def seen_side(self) -> int:
-        """Long side that the networks see of it, px, as `PaintParams.paint_size`."""
-        return self.paint_size or PAINT_SIZE
-
-
-REPORT_PIXELS: dict[str, Any] = {"content_weight": 0.03, "style_weight": 1, "tv_weight": 0, "init": "content"}
-"""Algorithm 1's numbers. The report has weights of 100 and 1e7, for a VGG16 whose features are 57 times smaller than
-the original's, which all our sources have the units of: 100 / 57^2 and 1e7 / 57^4."""
-
-
-class GatysParams(ObjectiveParams):
-    """What the pixels of one picture are optimised with: by our objective, or by the report's Algorithm 1.
-
-    With `recipe=report` what is not given is `REPORT_PIXELS`. How many weights `style_blend` must have is known where
-    the style's pictures are: `core.gatys_style.find_style` checks it.
-    """
-
-    own = PIXELS
-    report_layers = ALGORITHM_1
-
-    style: Name | None = Field(None, description="a style that is kept by name, such as wave, instead of pictures")
-    style_blend: tuple[float, ...] = Field(
-        (), description="how much of each style picture, in their order; they need not add up to 1. Equal unless told"
-    )
-    style_scale: float = Field(
-        1,
-        ge=0.25,
-        le=3,
-        description=f"size of the style pictures: 1 is {STYLE_SIZE} px on the short side; larger paints larger strokes",
-    )
-    preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
-
-    size: int = Field(
-        512,
-        ge=32,
-        le=2048,
-        description="long side that is optimised, px, the photograph's own if that is smaller; the painting is then "
-        "enlarged to the photograph's size. A brush stroke has a size in pixels, so smaller is bolder",
-    )
-    num_iterations: int = Field(
-        100, ge=1, le=10_000, description="evaluations of the loss and its gradient, one a step"
-    )
-    init: Literal["recoloured", "content", "random", "style"] = Field(
-        "recoloured",
-        description="what the picture starts as: the photograph in the style's colours, the photograph, noise, or the "
-        "first style picture",
-    )
-    optimizer: Literal["lbfgs", "adam"] = Field("lbfgs", description="what moves the pixels")
-    lr: float = Field(5, gt=0, le=100, description="Adam's learning rate, in levels of 0..255")
-    seed: int = Field(0, ge=0, lt=2**32, description="of the noise that `random` starts from")
-
-    style_weight: float = Field(PIXELS.style, ge=0, description="weight of the style")
-    tv_weight: float = Field(PIXELS.tv, ge=0, description="weight of the total variation")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _the_reports_numbers(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("recipe") == "report":
-            return REPORT_PIXELS | values
-        return values
-
-    @field_validator("style_blend")
-    @classmethod
-    def _some_style(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
-        if weights and (min(weights) < 0 or not sum(weights)):
-            raise ValueError("weights are 0 or more, and one of them is more")
-        return weights
-
-    @model_validator(mode="after")
-    def _a_named_style_has_no_pixels(self) -> Self:
-        if self.style is None:
-            return self
-        for name, plain in (("style_scale", 1), ("style_blend", ())):
-            if getattr(self, name) != plain:
-                raise ValueError(
-                    f"{name} needs the style's pictures: {self.style!r} is kept as Gram matrices, at one size"
-                )
-        if self.init == "style":
-            raise ValueError(f"init=style needs the style's picture: {self.style!r} is kept as Gram matrices")
-        return self
+    rows = []
+    for arch, dataset in TABLE_1:
+        for style, parent in PARENTS.items():
+            names = {"arch": arch, "dataset": dataset, "style": style}
+            if any(changes.get(key, name) != name for key, name in names.items()):
+                continue
+            own: dict[str, Any] = {}
+            if kind == "ours":
+                start = parent if dataset == FIRST else style
+                own = {"warm_start": start and f"{arch}/{FIRST}/{start}"}
+            rows.append(recipe(kind=kind, **(names | own | changes)))
+    return rows

@@ -6,19 +6,20 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from core.cage import MEMORY, SECONDS
-from core.images import DEFAULT_LIMITS, Limits
-from core.names import MIN_SIDE, Device
-from core.recipes import MAX_PAINTED
+from impasto.core.names import MIN_SIDE, Device
+from impasto.core.params import MAX_PAINTED
+from impasto.core.pictures.guard import DEFAULT_LIMITS, Limits
+from impasto.core.pictures.sandbox import MEMORY, SECONDS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[1]
+"""The folder of `models/`: the repository, to which the symlink impasto/core leads; of a wheel, the package."""
 
 _LISTS = {
     "hosts": (r"\*|(\*\.)?[\w.-]+|[0-9a-fA-F:]+", "paint.example.org or *.example.org, without a port"),
     "origins": (r"https?://[^/\s]+", "https://example.org"),
     "forwarded": (r"\*|[0-9a-fA-F.:]+(/\d+)?", "10.0.0.5 or 10.0.0.0/8"),
 }
-"""How what stands in these settings looks, and an example."""
+"""The form of each entry in these settings, and an example."""
 
 
 class Settings(BaseSettings):
@@ -120,7 +121,7 @@ class Settings(BaseSettings):
     @field_validator("hosts", "origins", "forwarded")
     @classmethod
     def _well_formed(cls, value: str, info: ValidationInfo) -> str:
-        """What is written another way would never match, and be passed over in silence."""
+        """Refuse an entry that could never match anything."""
         form, example = _LISTS[str(info.field_name)]
         for part in filter(None, (part.strip() for part in value.split(","))):
             if not re.fullmatch(form, part):

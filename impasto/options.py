@@ -1,4 +1,4 @@
-"""Command line options made from a pydantic model: defaults, bounds and help live there, once."""
+"""Command line options made from a pydantic model, where defaults, bounds and help live; and the settings."""
 
 from collections.abc import Callable, Iterable
 from types import NoneType, UnionType
@@ -9,9 +9,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from core.errors import BadParameter
+from impasto.core.errors import BadParameter
+from impasto.core.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 def options(model: type[BaseModel], *, only: Iterable[str] | None = None, defaults: bool = True) -> Callable[[F], F]:
@@ -35,7 +37,25 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None and value != ()}
 
 
-def in_words(error: ValidationError) -> BadParameter:
+def validated(make: Callable[[], T]) -> T:
+    """`make()`; where pydantic refuses its parameters, BadParameter that names the options."""
+    try:
+        return make()
+    except ValidationError as error:
+        raise _in_words(error) from error
+
+
+def read_settings(**flags: Any) -> Settings:
+    """The settings of the environment, and of `flags` over it. Raises UsageError, which names the wrong ones."""
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        wrong = {str(e["loc"][0]).upper().removeprefix("IMPASTO_"): e["msg"] for e in error.errors()}
+        names = ", ".join(f"IMPASTO_{name} ({message})" for name, message in wrong.items())
+        raise click.UsageError(f"These settings are wrong: {names}") from error
+
+
+def _in_words(error: ValidationError) -> BadParameter:
     """pydantic's error as ours, naming the options."""
     parts = []
     for e in error.errors():

@@ -1,4 +1,4 @@
-"""What several tests start from: a small zoo of untrained networks, and settings that stay in a temporary folder."""
+"""Fixtures of several tests: a small zoo of untrained networks, and settings that stay in a temporary folder."""
 
 import os
 
@@ -17,15 +17,15 @@ import pytest
 import torch
 from PIL import Image
 
-from core.checkpoints import Card, place, save
-from core.loss_networks import LossNetworks
-from core.nets import build
-from core.recipes import TrainParams
-from core.settings import Settings
-from core.squeezenet import load_squeezenet
-from core.vgg import VGG16, load_encoder, load_vgg16
-from core.weights import ENCODER
 from impasto import cli
+from impasto.core.losses.networks import LossNetworks
+from impasto.core.nets.checkpoints import Card, place, save
+from impasto.core.nets.painters import build
+from impasto.core.nets.squeezenet import load_squeezenet
+from impasto.core.nets.vgg import VGG16, load_encoder, load_vgg16
+from impasto.core.nets.weights import ENCODER
+from impasto.core.params import TrainParams
+from impasto.core.settings import Settings
 from tests.servers import RedisServer
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -127,7 +127,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture(params=["sqlite", "redis"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a store is, of each kind; empty."""
+    """The URL of an empty store, of each kind."""
     if request.param == "sqlite":
         return str(tmp_path / "jobs.sqlite")
     server: RedisServer = request.getfixturevalue("redis_server")

@@ -24,7 +24,7 @@ class Bad(NamedTuple):
     name: str
     data: bytes
     answer: Literal["refused", "painted", "either"] = "refused"
-    """What it deserves; `either` where decoders may differ."""
+    """The answer that it deserves; `either` where decoders may differ."""
 
 
 def corpus() -> Iterator[Bad]:
@@ -335,7 +335,7 @@ def others() -> Iterator[Bad]:
 
 
 def odd_but_good() -> Iterator[Bad]:
-    """What looks bad and is to be painted all the same."""
+    """Files that look bad and are to be painted all the same."""
     frames = [Image.new("RGB", (32, 32), name) for name in ("red", "blue", "lime")]
     for format in ("GIF", "PNG", "WEBP", "TIFF"):
         yield Bad(f"{format} that moves", saved(frames[0], format, save_all=True, append_images=frames[1:]), "painted")

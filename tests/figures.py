@@ -1,4 +1,4 @@
-"""What tests measure and `make chaos` shows."""
+"""The figures that tests measure and `make chaos` shows."""
 
 
 def report(topic: str, text: str) -> None:

@@ -9,13 +9,13 @@ What is impatient is how long silence may last; all else is the real thing. With
 import os
 import sys
 
-import core.jobs
+from impasto.core.jobs import transitions
 
 if not os.environ.get("IMPASTO_PATIENT"):
-    core.jobs.HEARTBEAT, core.jobs.SILENCE, core.jobs.LEASE = 1.0, 3.0, 5.0
+    transitions.HEARTBEAT, transitions.SILENCE, transitions.LEASE = 1.0, 3.0, 5.0
 
-from worker import embedded
-from worker.tasks import app
+from impasto.worker import embedded
+from impasto.worker.tasks import app
 
 # Shorter than a task: the broker hands out a job again that somebody is at work on.
 app.conf.broker_transport_options = app.conf.broker_transport_options | {"visibility_timeout": 2}

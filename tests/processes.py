@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import psutil
 
-from core.settings import ROOT, Settings
+from impasto.core.settings import ROOT, Settings
 from tests.servers import free_port
 
 
@@ -65,7 +65,7 @@ def children(pid: int | None = None) -> list[psutil.Process]:
     found = []
     for process in psutil.Process(pid).children(recursive=True):
         try:
-            if "worker.child" in process.cmdline():
+            if "impasto.worker.jobs.child" in process.cmdline():
                 found.append(process)
         except psutil.Error:
             continue
@@ -110,7 +110,7 @@ class Service(Process):
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:
-    """What it gives as soon as that is something."""
+    """Return the first result of `what()` that is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := what():

@@ -1,4 +1,4 @@
-"""What Schemathesis sends where a schema cannot say what is right: now and then a picture, now and then a job."""
+"""Requests of Schemathesis that a schema cannot describe: now and then a picture, now and then a job."""
 
 import io
 from typing import Any

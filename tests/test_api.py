@@ -10,9 +10,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from starlette.requests import ClientDisconnect, Request
 
-from api.main import create_app
-from api.slots import Slots
-from core.settings import Settings
+from impasto.api.main import create_app
+from impasto.api.services.slots import Slots
+from impasto.core.settings import Settings
 
 
 def jpeg(rgb, **options) -> bytes:

@@ -13,12 +13,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from core import cage as module
-from core import decoder
-from core.cage import Cage, InPlace, Terms, open_cage
-from core.errors import BadPicture, ImpastoError, TooLarge, Unavailable, UnsupportedFormat
-from core.images import decode
-from core.settings import ROOT
+from impasto.core.errors import BadPicture, ImpastoError, TooLarge, Unavailable, UnsupportedFormat
+from impasto.core.pictures import forkserver
+from impasto.core.pictures import sandbox_child as decoder
+from impasto.core.pictures.codec import decode
+from impasto.core.pictures.sandbox import Cage, InPlace, Terms, open_cage
+from impasto.core.settings import ROOT
 from tests.pictures import display_p3, far, oriented, png, sample, saved, slope, slow_picture
 from tests.processes import wait_for
 
@@ -48,12 +48,12 @@ def narrow() -> Iterator[Cage]:
 
 
 @pytest.fixture
-def own_warden(monkeypatch: pytest.MonkeyPatch) -> Iterator[module._Warden]:
+def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[forkserver.ForkServer]:
     """For one test, and not started before: it has the command and the environment of the moment when it is needed."""
-    warden = module._Warden()
-    monkeypatch.setattr(module, "_warden", warden)
-    yield warden
-    warden.close()
+    server = forkserver.ForkServer()
+    monkeypatch.setattr(forkserver, "server", server)
+    yield server
+    server.close()
 
 
 def large_picture() -> bytes:
@@ -62,8 +62,8 @@ def large_picture() -> bytes:
 
 
 def children() -> list[psutil.Process]:
-    """Of the warden."""
-    process = module._warden._process
+    """Of the fork server."""
+    process = forkserver.server._process
     return psutil.Process(process.pid).children() if process else []
 
 
@@ -155,23 +155,23 @@ def test_a_child_that_died_at_rest_is_noticed_by_nobody(cage: Cage) -> None:
     assert cage.decode(sample("PNG")).height == 32
 
 
-def test_a_warden_that_died_is_started_again(cage: Cage) -> None:
+def test_a_fork_server_that_died_is_started_again(cage: Cage) -> None:
     cage.decode(sample("PNG"))
-    assert module._warden._process
-    before, mine = module._warden._process.pid, children()
+    assert forkserver.server._process
+    before, mine = forkserver.server._process.pid, children()
     os.kill(before, signal.SIGKILL)
     psutil.wait_procs(mine, timeout=60)
-    assert not any(process.is_running() for process in mine)  # with the warden
+    assert not any(process.is_running() for process in mine)  # with the fork server
     assert cage.decode(sample("PNG")).height == 32
-    assert module._warden._process.pid != before
+    assert forkserver.server._process.pid != before
 
 
-def test_a_warden_that_died_at_work_is_no_fault_of_the_picture(cage: Cage) -> None:
+def test_a_fork_server_that_died_at_work_is_no_fault_of_the_picture(cage: Cage) -> None:
     cage.warm()
-    assert module._warden._process
+    assert forkserver.server._process
     data, (process,) = slow_picture(), children()
     used = process.cpu_times().user
-    killing = threading.Thread(target=kill_at_work, args=(module._warden._process.pid, process, used))
+    killing = threading.Thread(target=kill_at_work, args=(forkserver.server._process.pid, process, used))
     killing.start()
     with pytest.raises(Unavailable, match="was ended") as told:
         cage.decode(data)
@@ -187,12 +187,12 @@ def kill_at_work(pid: int, child: psutil.Process, used: float) -> None:
 
 
 def test_a_child_that_dies_at_birth_takes_nobody_along(
-    monkeypatch: pytest.MonkeyPatch, own_warden: module._Warden
+    monkeypatch: pytest.MonkeyPatch, own_server: forkserver.ForkServer
 ) -> None:
-    """The second child of this warden is gone before its process can be opened."""
+    """The second child of this fork server is gone before its process can be opened."""
     code = (
         "import os, socket, sys, time\n"
-        "from core import decoder\n"
+        "from impasto.core.pictures import sandbox_child as decoder\n"
         "real, born = os.pidfd_open, []\n"
         "def pidfd_open(pid):\n"
         "    born.append(pid)\n"
@@ -201,9 +201,9 @@ def test_a_child_that_dies_at_birth_takes_nobody_along(
         "        while os.path.exists(f'/proc/{pid}'): time.sleep(0.01)\n"
         "    return real(pid)\n"
         "os.pidfd_open = pidfd_open\n"
-        "decoder.keep_watch(socket.socket(fileno=int(sys.argv[1])))\n"
+        "decoder.serve(socket.socket(fileno=int(sys.argv[1])))\n"
     )
-    monkeypatch.setattr(module, "DECODER", (sys.executable, "-c", code))
+    monkeypatch.setattr(forkserver, "DECODER", (sys.executable, "-c", code))
     cage, sizes = Cage(Terms(seconds=100)), list[int]()
     cage.warm()
     first = threading.Thread(target=lambda: sizes.append(cage.decode(slow_picture()).height))
@@ -218,15 +218,15 @@ def test_a_child_that_dies_at_birth_takes_nobody_along(
 
 
 def test_a_decoder_has_no_password_and_gets_no_more_rights(
-    monkeypatch: pytest.MonkeyPatch, own_warden: module._Warden, cage: Cage
+    monkeypatch: pytest.MonkeyPatch, own_server: forkserver.ForkServer, cage: Cage
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET key")
     monkeypatch.setenv("IMPASTO_WEBHOOK_SECRET", "SECRET hook")
     monkeypatch.setenv("LC_TIME", "C")
     assert cage.decode(sample("PNG")).height == 32
-    assert own_warden._process
+    assert own_server._process
     (child,) = children()
-    for pid in (own_warden._process.pid, child.pid):
+    for pid in (own_server._process.pid, child.pid):
         environment = Path(f"/proc/{pid}/environ").read_bytes()
         assert b"SECRET" not in environment and b"AWS" not in environment and b"WEBHOOK" not in environment
         assert b"MALLOC_ARENA_MAX=1\0" in environment and b"LC_TIME=C\0" in environment
@@ -286,14 +286,14 @@ def test_many_threads_and_no_descriptor_or_child_left_over(cage: Cage) -> None:
 
 
 def test_an_idle_child_gives_back_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its environment is the warden's, so this one has a warden of its own, which is less patient."""
+    """Its environment is the fork server's, so this one has a fork server of its own, which is less patient."""
     code = (
-        "import core.cage as c, sys, time, psutil, io\n"
+        "import impasto.core.pictures.sandbox as c, sys, time, psutil, io\n"
         "from PIL import Image\n"
         "cage = c.Cage(c.Terms())\n"
         "file = io.BytesIO(); Image.new('RGB', (4000, 3000), 'red').save(file, 'JPEG')\n"
         "cage.decode(file.getvalue())\n"
-        "(child,) = psutil.Process(c._warden._process.pid).children()\n"
+        "(child,) = psutil.Process(c.forkserver.server._process.pid).children()\n"
         "large = child.memory_info().rss\n"
         "end = time.monotonic() + 60\n"
         "while child.memory_info().rss > large - 60e6 and time.monotonic() < end: time.sleep(0.2)\n"
@@ -306,30 +306,31 @@ def test_an_idle_child_gives_back_its_memory(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("working", [False, True])
 def test_nobody_outlives_a_service_that_is_killed(working: bool) -> None:
     code = (
-        "import core.cage as c, sys\n"
+        "import impasto.core.pictures.sandbox as c, sys\n"
         "cage = c.Cage(c.Terms())\n"
         "cage.warm()\n"
-        "print(c._warden._process.pid, flush=True)\n"
+        "print(c.forkserver.server._process.pid, flush=True)\n"
         "data = sys.stdin.buffer.read()\n"
         "cage.decode(data)\n"
     )
     service = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert service.stdin and service.stdout
     with service.stdin, service.stdout:
-        warden = psutil.Process(int(service.stdout.readline()))
-        (child,) = warden.children()
+        server = psutil.Process(int(service.stdout.readline()))
+        (child,) = server.children()
         if working:
             service.stdin.write(slow_picture())
             service.stdin.close()
             wait_for(lambda: child.cpu_times().user > 0.3)
         service.kill()
         service.wait()
-    psutil.wait_procs([warden, child], timeout=60)
-    assert not warden.is_running() and not child.is_running()
+    psutil.wait_procs([server, child], timeout=60)
+    assert not server.is_running() and not child.is_running()
 
 
 def test_children_have_loaded_neither_torch_nor_the_engine() -> None:
-    code = "import sys, core.decoder; assert not {'torch', 'openvino', 'fastapi'} & set(sys.modules)"
+    loaded = "{'torch', 'openvino', 'fastapi'} & set(sys.modules)"
+    code = f"import sys, impasto.core.pictures.sandbox_child; assert not {loaded}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

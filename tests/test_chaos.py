@@ -1,4 +1,4 @@
-"""What survives what: jobs through the death of workers, stores, brokers and the service.
+"""Jobs survive the death of workers, stores, brokers and the service.
 
 In a short form here; `make chaos` runs it at full length and shows the figures.
 """
@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from api.main import create_app
-from core.images import Picture, encode
-from core.jobs import Job, Jobs
-from core.settings import Settings
-from core.storage import open_storage
-from core.stores import open_store
+from impasto.api.main import create_app
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.record import Job
+from impasto.core.jobs.storage import open_storage
+from impasto.core.jobs.transitions import Jobs
+from impasto.core.pictures.codec import Picture, encode
+from impasto.core.settings import Settings
 from tests.figures import report
 from tests.forms import multipart
 from tests.processes import Process, Service, celery_worker, environment, supervisor, wait_for
@@ -372,7 +373,7 @@ def test_a_killed_service_goes_on_with_its_jobs(settings, photo, tmp_path):
 
 @pytest.mark.slow
 def test_a_service_that_is_told_to_stop_ends_after_its_supervisor(settings, photo, tmp_path):
-    """What a container needs, which ends with its first process."""
+    """A container needs this: it ends with its first process."""
     crowd = Crowd(settings, photo, tmp_path)
     service = Service(crowd.settings, tmp_path / "log")
     crowd.submit(1, num_iterations=LONG)

@@ -8,9 +8,9 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from core.checkpoints import Card, Zoo, load, own_weights, place, read_card, save
-from core.errors import BadCheckpoint, NotFound
-from core.nets import build
+from impasto.core.errors import BadCheckpoint, NotFound
+from impasto.core.nets.checkpoints import Card, Zoo, load, own_weights, place, read_card, save
+from impasto.core.nets.painters import build
 from tests.conftest import card
 
 
@@ -42,7 +42,7 @@ def test_another_encoder_than_it_was_trained_around_is_refused(tmp_path, vgg, en
 
 
 def test_a_card_of_another_version(vgg, tmp_path, caplog):
-    """What it says beyond ours is passed over; a parameter of training that is none here makes another network."""
+    """Fields beyond ours are ignored; a parameter of training that is none here makes another network."""
     about = card(vgg)
     written = json.loads(about.model_dump_json())
     assert Card.model_validate(written | {"brush": "wide"}) == about
@@ -150,7 +150,7 @@ def test_listing_reads_headers_and_imports_no_torch(tmp_path, vgg):
     ).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header)
     code = (
-        "import sys, pathlib; from core.checkpoints import Zoo; "
+        "import sys, pathlib; from impasto.core.nets.checkpoints import Zoo; "
         f"print(len(Zoo(pathlib.Path({str(tmp_path)!r})).entries()), 'torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from PIL import Image
 from safetensors.numpy import load_file
 
-from core.checkpoints import read_card
-from core.recipes import GatysParams, PaintParams, TrainParams
-from core.settings import ROOT, Settings
 from impasto import cli
+from impasto.core.nets.checkpoints import read_card
+from impasto.core.params import GatysParams, PaintParams, TrainParams
+from impasto.core.settings import ROOT, Settings
 
 
 def test_stylize_a_photograph(impasto, photo_file, photo):
@@ -116,7 +116,7 @@ def test_paint_in_the_style_of_pictures(impasto, photo_file, style_file, photo):
 
 
 def test_ctrl_c_keeps_the_best_picture_so_far(impasto, photo_file, style_file, monkeypatch):
-    from impasto import paint
+    from impasto.core.gatys import optimise
 
     def interrupted(*arguments, on_step, **options):
         def on_step_and_ctrl_c(step):
@@ -126,8 +126,8 @@ def test_ctrl_c_keeps_the_best_picture_so_far(impasto, photo_file, style_file, m
 
         return paint_pixels(*arguments, on_step=on_step_and_ctrl_c, **options)
 
-    paint_pixels = paint.paint_pixels
-    monkeypatch.setattr(paint, "paint_pixels", interrupted)
+    paint_pixels = optimise.paint_pixels
+    monkeypatch.setattr(optimise, "paint_pixels", interrupted)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     status, out, _ = impasto("paint", photo_file, "--style-image", style_file, "--style-scale", "0.25", *QUICK)
     painting = photo_file.with_name("photo-sunset.png")
@@ -291,7 +291,7 @@ def test_train_again_from_another_start_is_said(impasto, datasets, tmp_path):
 
 
 def test_a_trial_lays_five_weights_side_by_side(impasto, datasets, tmp_path, monkeypatch):
-    monkeypatch.setattr("impasto.trial.STEPS", 1)
+    monkeypatch.setattr("impasto.training.trial.STEPS", 1)
     model = ("--arch", "aonet", "--dataset", "coco", "--style", "udnie", "--warm-start", "aonet/coco/wave")
     status, _, errors = impasto("train", "--trial", "--recipe", "ours", *model, *SMALL)
     assert status == 0, errors

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from core.checkpoints import Zoo
-from core.compare import MOST, compare
-from core.engine import Engine
-from core.errors import BadParameter, NotFound
-from core.images import Picture, resize, shrink
-from core.paint import paint
-from core.recipes import CompareParams, PaintParams
-from core.sheet import PAPER, Labelled, sheet
+from impasto.core.errors import BadParameter, NotFound
+from impasto.core.nets.checkpoints import Zoo
+from impasto.core.params import CompareParams, PaintParams
+from impasto.core.pictures.codec import Picture, resize, shrink
+from impasto.core.pictures.sheet import PAPER, Labelled, sheet
+from impasto.core.stylize.compare import MOST, compare
+from impasto.core.stylize.engine import Engine
+from impasto.core.stylize.stylize import paint
 
 
 def plain(value: int, alpha: int | None = None) -> Labelled:
@@ -19,7 +19,7 @@ def plain(value: int, alpha: int | None = None) -> Labelled:
 
 
 def places(page: np.ndarray, picture: np.ndarray) -> list[tuple[int, int]]:
-    """Where `picture` lies on `page`, as (row, column) of its top left corner."""
+    """The place of `picture` on `page`, as (row, column) of its top left corner."""
     windows = np.lib.stride_tricks.sliding_window_view(page, picture.shape)[..., 0, :, :, :]
     return [tuple(map(int, place)) for place in np.argwhere((windows == picture).all((2, 3, 4)))]
 

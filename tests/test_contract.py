@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.jobs import Jobs
-from core.settings import ROOT, Settings
-from core.stores import open_store
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.transitions import Jobs
+from impasto.core.settings import ROOT, Settings
 from tests.processes import Service
 from tests.work import with_our_styles
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from api.main import create_app
-from core.cost import PACE, PAINTED, PICTURE, Budget, Work
-from core.errors import Busy, TooLarge
-from core.memory import memory_limit
-from core.names import STRIDES
-from core.settings import Settings
+from impasto.api.main import create_app
+from impasto.core.errors import Busy, TooLarge
+from impasto.core.memory import memory_limit
+from impasto.core.names import STRIDES
+from impasto.core.settings import Settings
+from impasto.core.stylize.budget import PACE, PAINTED, PICTURE, Budget, Work
 from tests.pictures import saved
 from tests.test_api import opened, problem, stylize
 

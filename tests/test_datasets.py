@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from core.errors import BadParameter, BadPicture, NotFound
+from impasto.core.errors import BadParameter, BadPicture, NotFound
+from impasto.worker.training.photographs import EVEN, HELD_OUT, Batches, is_held_out, open_dataset
 from tests.conftest import SHARED
-from worker.datasets import EVEN, HELD_OUT, Batches, is_held_out, open_dataset
 
 
 def save(path: Path, rgb: np.ndarray) -> Path:

@@ -1,11 +1,11 @@
-"""What can be held of the compose files without Docker; tests/compose.sh runs them."""
+"""The compose files, as far as they can be tested without Docker; tests/compose.sh runs them."""
 
 import re
 
 import pytest
 import yaml
 
-from core.settings import ROOT, Settings
+from impasto.core.settings import ROOT, Settings
 
 FILES = sorted(ROOT.glob("docker-compose*.yml"))
 TEXT = "".join(path.read_text() for path in FILES)

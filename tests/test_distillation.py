@@ -9,16 +9,16 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from core.errors import BadParameter, NotFound
-from core.files import file_sha256
-from core.squeezenet import SqueezeNet, squeezenet_of
-from core.vgg import MEAN, VGG16, load_vgg16, save_vgg16
-from core.weights import FRONT as BUNDLED_FRONT
-from core.weights import SQUEEZENET, read_safetensors
-from impasto.distil import FIRES, FRONT, DistilCard, distil_network
+from impasto.core.errors import BadParameter, NotFound
+from impasto.core.files import file_sha256
+from impasto.core.nets.squeezenet import SqueezeNet, squeezenet_of
+from impasto.core.nets.vgg import MEAN, VGG16, load_vgg16, save_vgg16
+from impasto.core.nets.weights import FRONT as BUNDLED_FRONT
+from impasto.core.nets.weights import SQUEEZENET, read_safetensors
+from impasto.training.distil import FIRES, FRONT, DistilCard, distil_network
+from impasto.worker.training.distillation import Step, distil, likeness
+from impasto.worker.training.photographs import Batches, open_held_out
 from tests.conftest import SHARED
-from worker.datasets import Batches, open_held_out
-from worker.distillation import Step, distil, likeness
 
 
 class Small(nn.Module):
@@ -140,8 +140,8 @@ def make(name: str, teacher: Path, pictures: Path, out: Path) -> DistilCard:
 
 
 def test_a_front_is_written_with_its_card_and_read_again(pictures, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("impasto.distil.SIZE", 32)
-    monkeypatch.setattr("impasto.distil.SCALE", 64)
+    monkeypatch.setattr("impasto.training.distil.SIZE", 32)
+    monkeypatch.setattr("impasto.training.distil.SCALE", 64)
     torch.manual_seed(0)
     teacher, out = tmp_path / "teacher.safetensors", tmp_path / "out/front.safetensors"
     save_vgg16(teacher, VGG16(), "{}")
@@ -156,8 +156,8 @@ def test_a_front_is_written_with_its_card_and_read_again(pictures, tmp_path, mon
 
 
 def test_a_squeezenet_is_written_with_its_card_and_read_again(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr("impasto.distil.SIZE", 32)
-    monkeypatch.setattr("impasto.distil.SCALE", 64)
+    monkeypatch.setattr("impasto.training.distil.SIZE", 32)
+    monkeypatch.setattr("impasto.training.distil.SCALE", 64)
     out = tmp_path / "squeezenet.safetensors"
     card = make("squeezenet", SQUEEZENET.path, pictures, out)
     assert card_of(out) == card

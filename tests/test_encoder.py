@@ -7,14 +7,14 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
-from core.errors import BadParameter
-from core.names import CHANNELS
-from core.vgg import load_vgg16
-from core.weights import ENCODER
 from impasto.cli import main
-from impasto.encoder import EncoderCard
-from worker.datasets import Batches
-from worker.encoder import DEPTH, Step, train_encoder
+from impasto.core.errors import BadParameter
+from impasto.core.names import CHANNELS
+from impasto.core.nets.vgg import load_vgg16
+from impasto.core.nets.weights import ENCODER
+from impasto.training.encoder import EncoderCard
+from impasto.worker.training.encoder import DEPTH, Step, train_encoder
+from impasto.worker.training.photographs import Batches
 
 
 def card_of(path: Path) -> EncoderCard:
@@ -33,8 +33,8 @@ def pictures(photo, tmp_path) -> list[Path]:
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr("worker.encoder.SIZE", 64)
-    monkeypatch.setattr("worker.encoder.BATCH", 2)
+    monkeypatch.setattr("impasto.worker.training.encoder.SIZE", 64)
+    monkeypatch.setattr("impasto.worker.training.encoder.BATCH", 2)
 
 
 def test_the_first_five_convolutions_stay_and_four_more_learn(small, networks, pictures):
@@ -55,7 +55,7 @@ def test_the_first_five_convolutions_stay_and_four_more_learn(small, networks, p
 
 
 def test_a_loss_that_is_no_number_ends_it(small, networks, pictures, monkeypatch):
-    monkeypatch.setattr("worker.encoder.PIXELS", float("nan"))
+    monkeypatch.setattr("impasto.worker.training.encoder.PIXELS", float("nan"))
     with pytest.raises(BadParameter, match="loss of step 1 is nan"):
         train_encoder(networks, Batches(pictures, 64, 0, augment=True), 2)
 

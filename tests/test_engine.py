@@ -7,20 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from core import engine as module
-from core.checkpoints import Zoo, load, read_card, save
-from core.engine import Engine, cpu_precision, has_openvino
-from core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
-from core.images import decode
-from core.nets import build
-from core.settings import ROOT
+from impasto.core.device import cpu_precision, has_openvino
+from impasto.core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
+from impasto.core.nets.checkpoints import Zoo, load, read_card, save
+from impasto.core.nets.painters import build
+from impasto.core.pictures.codec import decode
+from impasto.core.settings import ROOT
+from impasto.core.stylize import engine as module
+from impasto.core.stylize.engine import Engine
 
 ARCHS = ["aonet", "vgg16"]
 SIZES = [(16, 16), (37, 50), (64, 129)]
 
 
 def by_torch(path: Path, rgb: np.ndarray) -> np.ndarray:
-    """What the unfolded network paints in float32."""
+    """The painting of the unfolded network in float32."""
     picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
     with torch.inference_mode():
         painting = load(path)(picture)[0].permute(1, 2, 0)
@@ -189,7 +190,7 @@ def test_a_second_start_needs_no_torch_and_telemetry_stays_off(engine, models, c
     path = models / "aonet/coco/plain.safetensors"
     engine.painter(path)
     code = (
-        "import sys, pathlib, numpy; from core.engine import Engine; "
+        "import sys, pathlib, numpy; from impasto.core.stylize.engine import Engine; "
         f"painter = Engine(pathlib.Path({str(cache)!r})).painter(pathlib.Path({str(path)!r})); "
         "painter(numpy.zeros((32, 32, 3), 'uint8')); "
         "print('torch' in sys.modules, sys.modules.get('openvino_telemetry'))"

@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-from core.images import Bytes
-from core.recipes import STYLE_LAYERS
-from core.recolour import recoloured
-from core.styles import style_targets
-from worker.datasets import HELD_OUT, open_held_out
-from worker.evaluation import FIGURES, PLAIN, evaluate, nyquist_energy
+from impasto.core.losses.gram_files import style_targets
+from impasto.core.losses.recolour import recoloured
+from impasto.core.params import STYLE_LAYERS
+from impasto.core.pictures.codec import Bytes
+from impasto.worker.training.evaluation import FIGURES, PLAIN, evaluate, nyquist_energy
+from impasto.worker.training.photographs import HELD_OUT, open_held_out
 
 
 @pytest.fixture

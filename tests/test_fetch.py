@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from core.errors import BadParameter, NotFound, Unavailable
-from worker import fetch as fetching
-from worker.fetch import SOURCES, Source, fetch
+from impasto.core.errors import BadParameter, NotFound, Unavailable
+from impasto.worker import fetch as fetching
+from impasto.worker.fetch import SOURCES, Source, fetch
 
 ARCHIVE = bytes(range(256)) * 40
 FETCHED = "coco.zip"

@@ -1,4 +1,4 @@
-"""Who is let in, how often and to what: names, pages, keys, rates, room; and what is told of it."""
+"""Access control: names, pages, keys, rates, room; and its log."""
 
 import json
 import logging
@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from api import space
-from api.gate import needed
-from api.main import create_app
-from core.errors import TooMany
-from core.images import Picture, encode
-from core.jobs import LEASE
-from core.keys import Keys
-from core.logs import JsonLines
-from core.settings import Settings
+from impasto.api.keys import Keys
+from impasto.api.main import create_app
+from impasto.api.middleware.access import needed
+from impasto.api.services import disk as space
+from impasto.core.errors import TooMany
+from impasto.core.jobs.transitions import LEASE
+from impasto.core.logs import JsonLines
+from impasto.core.pictures.codec import Picture, encode
+from impasto.core.settings import Settings
 from tests.work import with_our_styles
 
 HERE = ("127.0.0.1", 50000)
@@ -222,7 +222,7 @@ def test_a_client_and_a_key_have_a_rate(settings, keyed, png):
 
 
 def test_tokens_come_back_with_time(monkeypatch):
-    from api import gate
+    from impasto.api.middleware import access as gate
 
     now = [1000.0]
     monkeypatch.setattr(gate.time, "monotonic", lambda: now[0])

@@ -7,18 +7,18 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from core import gatys
-from core.errors import BadParameter, NotFound
-from core.gatys import optimised, paint_pixels
-from core.gatys_run import Run, to_pixels, to_rgb
-from core.gatys_style import Style, StyleImage, blended, find_style
-from core.images import Picture
-from core.loss_networks import LossNetworks, load_loss_networks
-from core.recipes import ALGORITHM_1, PIXELS, SCALES, STYLE_LAYERS, STYLE_SIZE, GatysParams
-from core.recolour import Colours, colours_of
-from core.settings import ROOT
-from core.styles import StyleTargets, style_targets
-from core.vgg import VGG16, save_vgg16
+from impasto.core.errors import BadParameter, NotFound
+from impasto.core.gatys import optimise as gatys
+from impasto.core.gatys.optimise import optimised, paint_pixels
+from impasto.core.gatys.state import Run, to_pixels, to_rgb
+from impasto.core.gatys.style import Style, StyleImage, blended, find_style
+from impasto.core.losses.gram_files import StyleTargets, style_targets
+from impasto.core.losses.networks import LossNetworks, load_loss_networks
+from impasto.core.losses.recolour import Colours, colours_of
+from impasto.core.nets.vgg import VGG16, save_vgg16
+from impasto.core.params import ALGORITHM_1, PIXELS, SCALES, STYLE_LAYERS, STYLE_SIZE, GatysParams
+from impasto.core.pictures.codec import Picture
+from impasto.core.settings import ROOT
 
 KEPT = ROOT / "models/styles"
 TINY = {"size": 48, "num_iterations": 8}
@@ -298,7 +298,7 @@ def test_a_run_that_was_stopped_gives_the_same_painting_bit_for_bit(picture, sty
 
 
 def test_a_run_that_was_killed_goes_on_from_what_it_saved(picture, style, networks, tmp_path, monkeypatch):
-    monkeypatch.setattr("core.gatys.SAVING", 0)  # however long it takes
+    monkeypatch.setattr("impasto.core.gatys.optimise.SAVING", 0)  # however long it takes
     state = tmp_path / "state.pt"
 
     def killed(step):

@@ -1,4 +1,4 @@
-"""What clients may send, to a service as it really runs: nothing crashes it, stalls it, leaks from it or fills it.
+"""Hostile requests to a service as it really runs: none crashes it, stalls it, leaks from it or fills it.
 
 In a short form here; `make chaos` runs it at full length and shows the figures.
 """
@@ -20,8 +20,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from core.cage import SECONDS
-from core.settings import ROOT, Settings
+from impasto.core.pictures.sandbox import SECONDS
+from impasto.core.settings import ROOT, Settings
 from tests.corpus import Bad, corpus
 from tests.figures import report
 from tests.forms import multipart
@@ -81,8 +81,8 @@ class Client:
 def decoders(service: Service) -> list[psutil.Process]:
     """The service itself, and the processes that decode for it."""
     own = psutil.Process(service.process.pid)
-    wardens = [process for process in own.children() if "core.decoder" in process.cmdline()]
-    return [own, *wardens, *(child for warden in wardens for child in warden.children())]
+    servers = [process for process in own.children() if "impasto.core.pictures.sandbox_child" in process.cmdline()]
+    return [own, *servers, *(child for server in servers for child in server.children())]
 
 
 def memory(service: Service) -> int:

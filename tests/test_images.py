@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from core.errors import BadParameter, BadPicture, ImpastoError, TooLarge, UnsupportedFormat
-from core.images import MEDIA_TYPES, READABLE, Limits, Picture, decode, encode, fit, resize
+from impasto.core.errors import BadParameter, BadPicture, ImpastoError, TooLarge, UnsupportedFormat
+from impasto.core.pictures.codec import MEDIA_TYPES, Picture, decode, encode, resize
+from impasto.core.pictures.guard import READABLE, Limits, fit
 from tests.pictures import (
     FORMATS,
     LOSSLESS,

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.errors import Conflict, Gone, NotFound, Unavailable
-from core.jobs import LEASE, LOSSES, SILENCE, Failure, Job, Jobs, News, Progress
-from core.redis_store import RedisStore
-from core.sqlite_store import SqliteStore
-from core.stores import open_store
+from impasto.core.errors import Conflict, Gone, NotFound, Unavailable
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.record import Failure, Job, News, Progress
+from impasto.core.jobs.redis import RedisStore
+from impasto.core.jobs.sqlite import SqliteStore
+from impasto.core.jobs.transitions import LEASE, LOSSES, SILENCE, Jobs
 from tests.servers import free_port
 
 

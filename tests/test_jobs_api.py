@@ -15,17 +15,17 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from api.events import events
-from api.jobs import view
-from api.main import create_app
-from core.errors import Unavailable
-from core.images import Picture, encode
-from core.jobs import Job, News, Progress
-from core.keeper import clean
-from core.settings import Settings
+from impasto.api.main import create_app
+from impasto.api.routers.events import events
+from impasto.api.routers.jobs import view
+from impasto.core.errors import Unavailable
+from impasto.core.jobs.reaper import clean
+from impasto.core.jobs.record import Job, News, Progress
+from impasto.core.pictures.codec import Picture, encode
+from impasto.core.settings import Settings
+from impasto.worker.embedded import supervise
 from tests.servers import free_port
 from tests.work import until, with_our_styles
-from worker.embedded import supervise
 
 HERE = ("127.0.0.1", 50000)
 
@@ -204,7 +204,7 @@ def test_a_training_needs_photographs(client, png):
 
 
 def test_the_decoding_of_photographs_has_an_end(client, settings, png, monkeypatch):
-    monkeypatch.setattr("api.submit.LONGEST_DECODING", 0.0)
+    monkeypatch.setattr("impasto.api.services.submissions.LONGEST_DECODING", 0.0)
     files = [("style_image", png), *[("content_images", png)] * 3]
     answer = client.post("/jobs", data={"kind": "train", "name": "mine"}, files=files)
     assert answer.status_code == 413 and "Send fewer" in answer.json()["detail"], answer.text
@@ -310,7 +310,7 @@ def test_events_tell_what_happens_and_what_was_missed(client, png):
 
 
 def test_a_stream_of_events_is_ended_after_a_while_and_goes_on_later(client, png, monkeypatch):
-    monkeypatch.setattr("api.events.LONGEST", 0.2)
+    monkeypatch.setattr("impasto.api.routers.events.LONGEST", 0.2)
     jobs, id = jobs_of(client), submit(client, png)["id"]
 
     def seen(last: int | None) -> list[str]:

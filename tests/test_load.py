@@ -21,7 +21,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from core.settings import ROOT, Settings
+from impasto.core.settings import ROOT, Settings
 from tests.figures import percentile, report
 from tests.forms import multipart
 from tests.processes import Process, Service, wait_for

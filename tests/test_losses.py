@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from core.losses import content_loss, excess_loss, gram, style_loss, tv_loss, variance
+from impasto.core.losses.terms import content_loss, excess_loss, gram, style_loss, tv_loss, variance
 
 
 def test_gram_of_a_constant():

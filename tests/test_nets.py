@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from core.errors import BadParameter, NotFound
-from core.names import padding
-from core.nets import PIXEL_MEAN, PIXEL_SCALE, AONet, FoldedUp, ReflectConv2d, Up, build, fold
+from impasto.core.errors import BadParameter, NotFound
+from impasto.core.names import padding
+from impasto.core.nets.painters import PIXEL_MEAN, PIXEL_SCALE, AONet, FoldedUp, ReflectConv2d, Up, build, fold
 
 SIZES = [(16, 16), (16, 33), (37, 50), (64, 48)]
 

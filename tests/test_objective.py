@@ -1,4 +1,4 @@
-"""What painting makes small, on pictures whose losses are known on paper."""
+"""The objectives, on pictures whose losses are known on paper."""
 
 from dataclasses import replace
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from core.loss_networks import LossNetworks
-from core.losses import content_loss, gram
-from core.objective import COARSE, LEAST_CONTRAST, Objective, ReportObjective, clamped, halved
-from core.recipes import ALGORITHM_2, NETWORK, PIXELS, STYLE_LAYERS, GatysParams, TrainParams, Weights
-from core.recolour import colours_of, recoloured
-from core.styles import StyleTargets, style_targets
-from core.vgg import VGG16
+from impasto.core.losses.gram_files import StyleTargets, style_targets
+from impasto.core.losses.networks import LossNetworks
+from impasto.core.losses.objective import COARSE, LEAST_CONTRAST, Objective, ReportObjective, clamped, halved
+from impasto.core.losses.recolour import colours_of, recoloured
+from impasto.core.losses.terms import content_loss, gram
+from impasto.core.nets.vgg import VGG16
+from impasto.core.params import ALGORITHM_2, NETWORK, PIXELS, STYLE_LAYERS, GatysParams, TrainParams, Weights
 
 PLAIN = Weights(style=1, coarse=1, depicted=1, detail=1, tv=1, excess=1, scales=3)
 

@@ -1,6 +1,6 @@
 import torch
 
-from core.packing import pack, unpack
+from impasto.core.nets.packing import pack, unpack
 
 
 def test_a_kernel_is_within_half_a_step():

@@ -15,14 +15,14 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from core.keys import Keys
-from core.settings import ROOT, Settings
+from impasto.api.keys import Keys
+from impasto.core.settings import ROOT, Settings
 from tests.browser import SIZES, Visitor, chromium
 from tests.processes import Service
 
 CAT = ROOT / "api/web/cat.jpg"
 ANSWERED = ("Failed to load resource",)
-"""What a browser itself says where the service answers with an error, or not at all."""
+"""Messages of the browser itself where the service answers with an error, or not at all."""
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def file(data: bytes, name: str = "photo.jpg", kind: str = "image/jpeg") -> dict
 
 
 def painting(page: Page) -> bytes:
-    """What is shown as the painting: the address of its blob changes with each."""
+    """The picture shown as the painting: the address of its blob changes with each."""
     return page.locator("#stage .above").get_attribute("src")
 
 

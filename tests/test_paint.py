@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from core.errors import BadParameter, TooLarge
-from core.images import Picture
-from core.paint import blend, paint, seen, with_colors_of
-from core.recipes import PaintParams
+from impasto.core.errors import BadParameter, TooLarge
+from impasto.core.params import PaintParams
+from impasto.core.pictures.codec import Picture
+from impasto.core.stylize.stylize import blend, paint, seen, with_colors_of
 
 
 def inverted(rgb):

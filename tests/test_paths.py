@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from api.main import create_app
-from core.images import Picture, encode
-from core.keys import Keys
-from core.settings import Settings
+from impasto.api.keys import Keys
+from impasto.api.main import create_app
+from impasto.core.pictures.codec import Picture, encode
+from impasto.core.settings import Settings
 from tests.work import with_our_styles
 
 CANARY = b"canary: nobody may read this"

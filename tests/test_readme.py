@@ -1,5 +1,6 @@
-"""What the README shows works as it is written: its lines are run here, with another port and in another folder."""
+"""The README and the pages of docs/ hold: their lines are run here, with another port and in another folder."""
 
+import importlib.util
 import json
 import os
 import re
@@ -17,13 +18,27 @@ import pytest
 from click import Command, Group
 from PIL import Image, ImageOps
 
-from core.recipes import PaintParams
-from core.settings import ROOT, Settings
+from impasto.api.errors import STATUS
+from impasto.api.main import create_app
 from impasto.cli import cli
+from impasto.core.errors import PictureGone
+from impasto.core.params import PaintParams
+from impasto.core.settings import ROOT, Settings
 from tests.servers import free_port
+from tools.settings_page import page
 
-README = (ROOT / "README.md").read_text()
-LINES = [line.strip() for line in README.replace("\\\n", " ").splitlines() if line.startswith("    ")]
+
+def code_lines(text: str) -> list[str]:
+    """The indented lines of a page, those that a backslash continues put together."""
+    return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.startswith("    ")]
+
+
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+README, HTTP, SETTINGS, ARCHITECTURE = (
+    PAGES[ROOT / name] for name in ("README.md", "docs/http.md", "docs/settings.md", "docs/architecture.md")
+)
+TEXT = "\n".join(PAGES.values())
+LINES = code_lines(TEXT)
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +74,16 @@ def cat() -> np.ndarray:
 
 
 def test_it_opens_with_the_two_commands():
-    assert [line for line in LINES if line.startswith("make")][:2] == ["make serve", "make test"]
+    assert [line for line in code_lines(README) if line.startswith("make")][:2] == ["make serve", "make test"]
     makefile = (ROOT / "Makefile").read_text()
-    assert all(f"\n{target}:" in makefile for target in re.findall(r"`[^`\n]*make ([a-z]+)`", README))
+    targets = re.findall(r"`[^`\n]*\bmake ([a-z-]+)[^`\n]*`", TEXT)
+    targets += [line.split()[1] for line in LINES if line.startswith("make ")]
+    assert {"serve", "check", "bench"} < set(targets)
+    assert all(f"\n{target}:" in makefile for target in targets)
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
 
 
 def test_the_curl_line_paints_a_turned_photograph_upright(served, cat, tmp_path):
@@ -133,28 +155,96 @@ def test_the_stylize_lines_run(cat, cache, tmp_path, monkeypatch):
             assert image.size == (451, 300)
 
 
+def test_the_python_lines_paint_pictures_and_arrays(cat, cache, tmp_path, monkeypatch):
+    monkeypatch.setenv("IMPASTO_CACHE", str(cache))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    Image.fromarray(cat).save(tmp_path / "docs/cat.jpg")
+    lines = code_lines(README[README.index("\nFrom Python.") : README.index("\nOver HTTP.")])
+    names: dict[str, object] = {}
+    exec("\n".join(lines), names)
+    with Image.open(tmp_path / "painted.png") as painted:
+        assert painted.size == (451, 300)
+    (painting,) = [line for line in lines if line.startswith("painting = ")]
+    names["picture"] = cat
+    exec(painting, names)
+    assert isinstance(names["painting"], np.ndarray)
+    assert names["painting"].shape == cat.shape
+    assert names["painting"].dtype == np.uint8
+
+
 def test_every_command_line_has_options_that_exist():
+    checked = 0
     for line in LINES:
         words = shlex.split(line)
-        if not words or words[0] != ".venv/bin/impasto":
+        if ".venv/bin/impasto" in words:
+            rest = words[words.index(".venv/bin/impasto") + 1 :]
+        elif words[:1] == ["docker-compose"] and "impasto" in words:
+            rest = words[words.index("impasto") + 1 :]
+        else:
             continue
         command: Command = cli
-        rest = words[1:]
         while isinstance(command, Group):
             command = command.commands[rest.pop(0)]
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in rest if word.startswith("-")} <= known, line
+        checked += 1
+    assert checked > 20
+
+
+def test_every_module_that_is_run_exists():
+    modules = re.findall(r"celery -A ([\w.]+)", TEXT) + re.findall(r"python -m ([\w.]+)", TEXT)
+    assert {"impasto.worker.tasks", "tools.settings_page"} <= set(modules)
+    assert all(importlib.util.find_spec(module) for module in modules)
 
 
 def test_every_parameter_and_setting_is_described():
-    rows = re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|", HTTP, re.MULTILINE)
     assert rows[: len(PaintParams.model_fields)] == list(PaintParams.model_fields)
-    rows = re.findall(r"^\| `IMPASTO_(\w+)` \| (\S*) ?\|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `IMPASTO_(\w+)` \| (\S*) ?\|", SETTINGS, re.MULTILINE)
     defaults = {name.upper(): str(field.default) for name, field in Settings.model_fields.items()}
     assert dict(rows) == defaults | {"MODELS": "models"}
+    assert set(re.findall(r"IMPASTO_([A-Z0-9_]+)", TEXT)) <= defaults.keys() | {"KEY"}  # which `impasto jobs` reads
+
+
+def test_the_page_of_settings_is_what_its_tool_writes():
+    assert page() == SETTINGS, "run python -m tools.settings_page"
 
 
 def test_every_command_is_described():
     for name, command in cli.commands.items():
         assert command.help
-        assert f"impasto {name}" in README or f"make {name}" in README, name
+        assert f"impasto {name}" in TEXT or f"make {name}" in TEXT, name
+
+
+def test_every_route_and_error_is_described(tmp_path):
+    paths = create_app(Settings(cache=tmp_path)).openapi()["paths"]
+    for path, methods in paths.items():
+        for method in methods:
+            assert re.search(rf"`{method.upper()} {re.escape(path)}[`?]", HTTP), f"{method} {path}"
+    for kind, status in STATUS.items():
+        assert f"| {status} | `{kind.code}` |" in HTTP
+    assert f"`{PictureGone.code}`" in HTTP
+
+
+def test_every_link_leads_somewhere():
+    written = {path: text for path, text in PAGES.items() if path.name != "models.md"}  # `impasto evaluate` makes that
+    for source, text in written.items():
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            name, _, heading = link.partition("#")
+            target = source.parent / name if name else source
+            assert target.exists(), f"{source.name}: {link}"
+            headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE) if heading else []
+            assert not heading or heading in {each.lower().replace(" ", "-") for each in headings}, link
+
+
+def test_every_file_function_and_line_that_is_named_exists():
+    named = re.findall(r"`([a-z]\w*/[\w/]+\.py)`(?:, `([\w.]+)`)?(?: \| `([^`]+)` \|)?", TEXT)
+    assert len(named) > 40
+    for file, function, line in named:
+        code = (ROOT / file).read_text()
+        for part in filter(None, function.split(".")):
+            assert re.search(rf"^ *(?:async def|def|class) {part}\b", code, re.MULTILINE), f"{file}: {function}"
+        assert line in code, f"{file}: {line}"
+    for folder in re.findall(r"`((?:[a-z]\w*/)+)`", ARCHITECTURE):
+        assert (ROOT / folder).is_dir(), folder

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from core.recolour import LEAST_SPREAD, Colours, colours_of, recoloured
+from impasto.core.losses.recolour import LEAST_SPREAD, Colours, colours_of, recoloured
 
 
 def pictures(number: int = 2) -> torch.Tensor:

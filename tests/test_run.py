@@ -12,16 +12,17 @@ import numpy as np
 import psutil
 import pytest
 
-from core.checkpoints import Zoo, read_card
-from core.errors import NotFound
-from core.images import decode
-from core.jobs import Job, Jobs
-from core.settings import ROOT, Settings
-from core.storage import Storage, open_storage
-from core.stores import open_store
+from impasto.core.errors import NotFound
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.record import Job
+from impasto.core.jobs.storage import Storage, open_storage
+from impasto.core.jobs.transitions import Jobs
+from impasto.core.nets.checkpoints import Zoo, read_card
+from impasto.core.pictures.codec import decode
+from impasto.core.settings import ROOT, Settings
+from impasto.worker.jobs.attempt import run_job
 from tests.processes import children
 from tests.work import gatys_job, train_job, until, with_our_styles
-from worker.run import run_job
 
 LONG = 10_000
 """Evaluations that nobody waits for."""
@@ -192,8 +193,9 @@ def test_a_child_ends_with_whoever_started_it(place, photo, tmp_path):
     """As kill -9 of a whole worker does not kill its children."""
     job = place.jobs.submit(gatys_job(place.storage, photo, num_iterations=LONG))
     code = (
-        "import sys; from core.settings import Settings; from core.jobs import Jobs;"
-        "from core.stores import open_store; from core.storage import open_storage; from worker.run import run_job;"
+        "import sys; from impasto.core.settings import Settings; from impasto.core.jobs.transitions import Jobs;"
+        "from impasto.core.jobs.open import open_store; from impasto.core.jobs.storage import open_storage;"
+        "from impasto.worker.jobs.attempt import run_job;"
         "s = Settings.model_validate_json(sys.argv[1]);"
         "run_job(sys.argv[2], Jobs(open_store(s.store)), open_storage(s.storage), s)"
     )

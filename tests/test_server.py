@@ -17,10 +17,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from api.events import MOST
-from core.jobs import Job, Jobs
-from core.settings import Settings
-from core.stores import open_store
+from impasto.api.routers.events import MOST
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.record import Job
+from impasto.core.jobs.transitions import Jobs
+from impasto.core.settings import Settings
 from tests.forms import multipart
 from tests.pictures import saved
 from tests.processes import Service, wait_for
@@ -37,7 +38,7 @@ SLOW = {
     "body": (POST + b"Content-Length: 10000\r\n\r\n" + PART, b"x"),
     "chunks": (POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(PART), PART), b"1\r\nx\r\n"),
 }
-"""What is sent at once, and then again and again, by what is slow about it."""
+"""Bytes that are sent at once, and then again and again, by what is slow about them."""
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from core import squeezenet as module
-from core.errors import BadCheckpoint, NotFound
-from core.files import file_sha256
-from core.squeezenet import MEAN, WIDTHS, SqueezeNet, from_torchvision, load_squeezenet, squeezenet_of
-from core.weights import SQUEEZENET, Bundled, fetch_imagenet, read_safetensors
+from impasto.core.errors import BadCheckpoint, NotFound
+from impasto.core.files import file_sha256
+from impasto.core.nets import squeezenet as module
+from impasto.core.nets.squeezenet import MEAN, WIDTHS, SqueezeNet, from_torchvision, load_squeezenet, squeezenet_of
+from impasto.core.nets.weights import SQUEEZENET, Bundled, fetch_imagenet, read_safetensors
+from impasto.worker.training.distillation import likeness
+from impasto.worker.training.photographs import Batches, open_held_out
 from tests.conftest import SHARED
-from worker.datasets import Batches, open_held_out
-from worker.distillation import likeness
 
 PLACES = {"fire2": 3, "fire3": 4, "fire4": 6, "fire5": 7, "fire6": 9, "fire7": 10}
 """Of torchvision's `features`."""

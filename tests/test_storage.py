@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import NoSpace, NotFound, Unavailable
-from core.storage import FolderStorage, Storage, open_storage
+from impasto.core.errors import NoSpace, NotFound, Unavailable
+from impasto.core.jobs.storage import FolderStorage, Storage, open_storage
 from tests.servers import free_port
 
 

@@ -5,13 +5,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from core.errors import BadCheckpoint, BadParameter, NotFound
-from core.losses import gram
-from core.names import STYLES
-from core.recipes import SCALES, STYLE_LAYERS, STYLE_SIZE
-from core.settings import ROOT
-from core.styles import load_targets, save_targets, style_targets
-from core.vgg import VGG16
+from impasto.core.errors import BadCheckpoint, BadParameter, NotFound
+from impasto.core.losses.gram_files import load_targets, save_targets, style_targets
+from impasto.core.losses.terms import gram
+from impasto.core.names import STYLES
+from impasto.core.nets.vgg import VGG16
+from impasto.core.params import SCALES, STYLE_LAYERS, STYLE_SIZE
+from impasto.core.settings import ROOT
 
 
 def test_targets_are_the_grams_of_the_image_at_its_size_and_its_halves(vgg, photo):

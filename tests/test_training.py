@@ -14,22 +14,22 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 
-from core.checkpoints import Zoo, load, read_card, save
-from core.errors import BadParameter, NotFound
-from core.files import file_sha256
-from core.loss_networks import LossNetworks, load_loss_networks
-from core.names import STYLES
-from core.objective import Objective, ReportObjective
-from core.recipes import ALGORITHM_2, NETWORK, STYLE_LAYERS, TrainParams
-from core.settings import ROOT
-from core.styles import StyleTargets, style_targets
-from core.table1 import PARENTS, TABLE_1, recipe, twenty
-from core.vgg import _TORCHVISION, VGG16, save_vgg16
-from core.weights import ENCODER, check_recipe
-from worker import training
-from worker.log import read_log, start_log
-from worker.plots import plot_losses
-from worker.training import Stage, plan, reproduction_loss, train
+from impasto.core.errors import BadParameter, NotFound
+from impasto.core.files import file_sha256
+from impasto.core.losses.gram_files import StyleTargets, style_targets
+from impasto.core.losses.networks import LossNetworks, load_loss_networks
+from impasto.core.losses.objective import Objective, ReportObjective
+from impasto.core.names import STYLES
+from impasto.core.nets.checkpoints import Zoo, load, read_card, save
+from impasto.core.nets.vgg import _TORCHVISION, VGG16, save_vgg16
+from impasto.core.nets.weights import ENCODER, check_recipe
+from impasto.core.params import ALGORITHM_2, NETWORK, STYLE_LAYERS, TrainParams
+from impasto.core.recipes import PARENTS, TABLE_1, recipe, twenty
+from impasto.core.settings import ROOT
+from impasto.worker.training import train as training
+from impasto.worker.training.losses_csv import read_log, start_log
+from impasto.worker.training.plots import plot_losses
+from impasto.worker.training.train import Stage, plan, reproduction_loss, train
 
 TINY = {
     "arch": "aonet",

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from core import vgg as module
-from core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
-from core.names import CHANNELS
-from core.vgg import MEAN, VGG16, load_encoder, load_vgg16, save_vgg16
-from core.weights import ENCODER, FRONT, Bundled, check_recipe, loss_network_sha256
+from impasto.core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
+from impasto.core.names import CHANNELS
+from impasto.core.nets import vgg as module
+from impasto.core.nets.vgg import MEAN, VGG16, load_encoder, load_vgg16, save_vgg16
+from impasto.core.nets.weights import ENCODER, FRONT, Bundled, check_recipe, loss_network_sha256
 
 
 def torchvision_state(vgg: VGG16, prefix: str = "features.") -> dict[str, torch.Tensor]:

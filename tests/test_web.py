@@ -1,7 +1,8 @@
-"""What the page needs of the service: its files and headers, examples, choices, pictures painted again."""
+"""The service as the page needs it: files and headers, examples, choices, pictures painted again."""
 
 import asyncio
 import io
+import tomllib
 import zipfile
 from collections.abc import Iterator
 
@@ -10,12 +11,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from api.headers import DOCS, OURS
-from api.main import create_app
-from api.recent import MOST, Recent
-from core.errors import PictureGone
-from core.images import Picture, encode
-from core.settings import ROOT, Settings
+from impasto.api.main import create_app
+from impasto.api.middleware.headers import DOCS, OURS
+from impasto.api.services.upload_cache import MOST, Recent
+from impasto.core.errors import PictureGone
+from impasto.core.pictures.codec import Picture, encode
+from impasto.core.settings import ROOT, Settings
 from tests.work import with_our_styles
 
 
@@ -72,8 +73,8 @@ def test_the_page_has_no_script_in_it_and_names_no_other_host():
 
 
 def test_an_installed_copy_has_the_page():
-    project = (ROOT / "pyproject.toml").read_text()
-    assert 'api = ["web/*"]' in project
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["package-data"] == {"impasto.api": ["web/*"]}
     assert all(path.is_file() for path in (ROOT / "api/web").iterdir())  # of which the pattern reaches no deeper
 
 
@@ -120,7 +121,7 @@ def test_no_picture_is_held_where_none_is_to_be(settings, png):
 
 
 def test_recent_pictures_are_bounded_in_bytes_and_time(monkeypatch):
-    monkeypatch.setattr("api.recent.KEPT_FOR", 0.2)
+    monkeypatch.setattr("impasto.api.services.upload_cache.KEPT_FOR", 0.2)
 
     async def use() -> None:
         recent = Recent(10)

@@ -11,12 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from core.errors import BadParameter
-from core.jobs import Job, Jobs
-from core.stores import open_store
-from core.webhooks import check_url, sign
-from worker import webhooks
-from worker.webhooks import call_webhooks
+from impasto.core.errors import BadParameter
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.record import Job
+from impasto.core.jobs.transitions import Jobs
+from impasto.core.jobs.webhooks import check_url, sign
+from impasto.worker.jobs import webhooks
+from impasto.worker.jobs.webhooks import call_webhooks
 
 
 class Receiver(ThreadingHTTPServer):

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from core.images import Picture, encode
-from core.jobs import Job, Jobs
-from core.recipes import GatysParams, TrainJobParams
-from core.settings import ROOT, Settings
-from core.storage import Storage
-from core.table1 import recipe
+from impasto.core.jobs.record import Job
+from impasto.core.jobs.storage import Storage
+from impasto.core.jobs.transitions import Jobs
+from impasto.core.params import GatysParams, TrainJobParams
+from impasto.core.pictures.codec import Picture, encode
+from impasto.core.recipes import recipe
+from impasto.core.settings import ROOT, Settings
 
 
 def with_our_styles(settings: Settings) -> Settings:

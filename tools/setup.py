@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def read_note() -> dict:
-    """What is set up: the state of the project, its extras and the index that torch came from ("": pip's own)."""
+    """Read the last set-up: the project's state, its extras and the index that torch came from ("": pip's own)."""
     try:
         return json.loads(NOTE.read_text())
     except (OSError, ValueError):

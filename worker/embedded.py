@@ -1,9 +1,9 @@
 """Jobs on one machine: a supervisor beside the API takes them from the store and runs each in a child process.
 
-`python -m worker.embedded`, started and started again by `impasto serve`. No broker: the store is the queue. It runs
-one job of each kind at a time, so that on the CPU a training of hours keeps no painting of minutes waiting. When its
-standard input ends, its master is dead or wants it to end: jobs under way then go back to the queue with what they
-have.
+`impasto serve` starts `python -m impasto.worker.embedded`, and starts it again when it has ended. No broker: the store
+is the queue. It runs one job of each kind at a time, so that on the CPU a training of hours keeps no painting of
+minutes waiting. When its standard input ends, its parent is dead or wants it to end: jobs under way then go back to
+the queue with what they have.
 """
 
 import logging
@@ -13,16 +13,17 @@ import sys
 import threading
 import time
 
-from core.errors import ImpastoError
-from core.jobs import KINDS, Jobs, Kind
-from core.keeper import Keeper
-from core.logs import log_json
-from core.settings import Settings
-from core.storage import Storage, open_storage
-from core.stores import open_store
-from worker.pulse import Sign
-from worker.run import STOP_GRACE, Attempt, clear_work
-from worker.webhooks import call_webhooks
+from impasto.core.errors import ImpastoError
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.reaper import Keeper
+from impasto.core.jobs.record import KINDS, Kind
+from impasto.core.jobs.storage import Storage, open_storage
+from impasto.core.jobs.transitions import Jobs
+from impasto.core.logs import log_json
+from impasto.core.settings import Settings
+from impasto.worker.jobs.attempt import STOP_GRACE, Attempt, clear_work
+from impasto.worker.jobs.heartbeat import Sign
+from impasto.worker.jobs.webhooks import call_webhooks
 
 LOOK_EVERY = 0.5
 """Seconds between two looks for a job."""

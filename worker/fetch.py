@@ -13,9 +13,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from core.errors import BadParameter, Unavailable
-from core.files import write_bytes
-from core.names import unknown
+from impasto.core.errors import BadParameter, Unavailable
+from impasto.core.files import write_bytes
+from impasto.core.names import unknown
 
 PATIENCE = 30.0
 """Seconds without a byte after which a connection counts as broken."""
@@ -139,7 +139,7 @@ def _ask(url: str, part: Path) -> HTTPResponse:
 
 @contextmanager
 def _explained(url: str, way_out: str) -> Iterator[None]:
-    """What goes wrong on the network, as Unavailable; a disk's OSError passes."""
+    """Raise errors of the network as Unavailable; a disk's OSError passes."""
     try:
         yield
     except (URLError, HTTPException, TimeoutError, ConnectionError, SSLError) as error:

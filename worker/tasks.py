@@ -1,4 +1,4 @@
-"""The Celery app: an id comes in, `worker.run` does the work.
+"""The Celery app: an id comes in, `worker.jobs.attempt` does the work.
 
     celery -A worker.tasks worker -Q gatys,train
 
@@ -13,15 +13,16 @@ from functools import cache
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
 
-from core.jobs import KINDS, Jobs
-from core.keeper import Keeper
-from core.logs import log_json
-from core.settings import Settings
-from core.storage import Storage, open_storage
-from core.stores import open_store
-from worker.pulse import Sign
-from worker.run import STOP_GRACE, clear_work, run_job
-from worker.webhooks import call_webhooks
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.reaper import Keeper
+from impasto.core.jobs.record import KINDS
+from impasto.core.jobs.storage import Storage, open_storage
+from impasto.core.jobs.transitions import Jobs
+from impasto.core.logs import log_json
+from impasto.core.settings import Settings
+from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_job
+from impasto.worker.jobs.heartbeat import Sign
+from impasto.worker.jobs.webhooks import call_webhooks
 
 app = Celery("impasto", broker=Settings().broker or "redis://localhost:6379/0")
 app.conf.update(

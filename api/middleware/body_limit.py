@@ -1,0 +1,80 @@
+"""The limit on a request's body, kept while it is read.
+
+Starlette's own answers in plain text while the client still sends, which may then see a broken connection instead.
+"""
+
+from collections.abc import Mapping
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from impasto.api.errors import answer
+from impasto.core.errors import Busy, ImpastoError, TooLarge
+
+DRAIN = 4  # times the limit that is still read, and thrown away, so that the client hears the answer
+
+
+class BodyLimit:
+    """ASGI middleware: a body over `max_bytes`, or over the limit of a path in `larger`, is answered with 413, whether
+    or not its length was declared; one for which requests under way leave no room, of `together` bytes, with 503."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int], together: int) -> None:
+        self.app, self.max_bytes, self.larger, self.together = app, max_bytes, larger, together
+        self._held = 0  # bytes; changed on the event loop alone
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limit = self.larger.get(scope["path"], self.max_bytes)
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit:
+            waits = headers.get(b"expect", b"").lower() == b"100-continue"  # for our word, before it sends anything
+            await _drain(receive, 0, limit, more=not waits)
+            await answer(_error(int(declared), limit))(scope, receive, send)
+            return
+        read, more = 0, True
+
+        async def counted() -> Message:
+            nonlocal read, more
+            message = await receive()
+            size = len(message.get("body", b""))
+            read, self._held = read + size, self._held + size
+            more = message.get("more_body", False)
+            if read > limit:
+                raise _Over(_error(read, limit))
+            if self._held > self.together:
+                raise _Over(Busy("Too much is being sent just now: try again in 10 s.", retry_after=10))
+            return message
+
+        try:
+            try:
+                await self.app(scope, counted, send)
+            finally:
+                self._held -= read
+        except _Over as over:
+            await _drain(receive, read, limit, more)
+            await answer(over.error)(scope, receive, send)
+
+
+async def _drain(receive: Receive, read: int, limit: int, more: bool) -> None:
+    """Read on and throw away: a client that is cut off while it sends may never read our answer."""
+    while more and read <= DRAIN * limit:
+        message = await receive()
+        read += len(message.get("body", b""))
+        more = message.get("more_body", False)
+
+
+def _error(size: int, limit: int) -> TooLarge:
+    return TooLarge(
+        f"The request has {size:,} bytes or more; the limit is {limit:,}. Scale the picture down, or save it as JPEG.",
+        limit=limit,
+        actual=size,
+    )
+
+
+class _Over(BaseException):
+    """Not an Exception: whoever parses the body between here and there would answer it in our place."""
+
+    def __init__(self, error: ImpastoError) -> None:
+        self.error = error

@@ -1,0 +1,282 @@
+"""Slow work over HTTP: painting by optimising the pixels, and training new styles."""
+
+import csv
+import io
+import threading
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import AwareDatetime, BaseModel
+
+from impasto.api.deps import Asker, Here
+from impasto.api.errors import Problem
+from impasto.api.middleware.access import denied
+from impasto.api.routers.events import EventStream, events
+from impasto.api.services.disk import check_space
+from impasto.api.services.studio import Service
+from impasto.api.services.submissions import FILES, Submission
+from impasto.core.errors import BadParameter, Conflict, NotFound
+from impasto.core.jobs.record import Failure, Job, Kind, Progress, Status
+from impasto.core.params import GatysParams, TrainJobParams
+from impasto.core.pictures.codec import MEDIA_TYPES
+
+router = APIRouter(tags=["jobs"])
+none = APIRouter(include_in_schema=False)
+"""Instead, where no jobs are taken on."""
+MEDIA = {f".{name}": media for name, media in MEDIA_TYPES.items()}
+
+
+class JobView(BaseModel):
+    """A job as its owner sees it."""
+
+    id: str
+    kind: Kind
+    status: Status
+    params: dict[str, Any]
+    progress: Progress
+    attempt: int
+    error: Failure | None
+    created: AwareDatetime
+    started: AwareDatetime | None
+    finished: AwareDatetime | None
+    result: str | None
+    """The result's key in the storage."""
+    links: dict[str, str]
+
+
+class JobPage(BaseModel):
+    jobs: list[JobView]
+    next: str | None
+    """The link of the next page."""
+
+
+def known_job(id: str, here: Here, who: Asker) -> Job:
+    """Another's job is answered as one that never was."""
+    job = here.jobs.get(id)
+    if not who.sees(job):
+        raise NotFound(f"There is no job {id[:64]!r}.")
+    return job
+
+
+Known = Annotated[Job, Depends(known_job)]
+
+
+def _form() -> dict[str, Any]:
+    """The form of `POST /jobs` for OpenAPI: the fields of both kinds, as their models describe them."""
+    properties: dict[str, Any] = {
+        "kind": {"type": "string", "enum": list(FILES), "description": "paint the pixels, or train a network"},
+        "image": {"type": "string", "format": "binary", "description": "gatys: the photograph"},
+        "style_image": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "gatys: pictures of the style; train: one",
+        },
+        "content_images": {
+            "type": "array",
+            "items": {"type": "string", "format": "binary"},
+            "description": "train: photographs to learn from, or zip files of them",
+        },
+        "name": {"type": "string", "description": "train: the new style's name"},
+        "recipe": {
+            "type": "string",
+            "enum": ["ours", "report"],
+            "default": "ours",
+            "description": "the objective: ours, or the report's Algorithm 1 or 2",
+        },
+        "webhook": {"type": "string", "format": "uri", "description": "called with a signed POST when the job is over"},
+    }
+    for model in (TrainJobParams, GatysParams):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        properties |= {
+            name: field
+            for name, field in schema["properties"].items()
+            if name != "named_style" and name not in properties
+        }
+    content = {"multipart/form-data": {"schema": {"type": "object", "properties": properties, "required": ["kind"]}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+_LINKS = {
+    operation.split("_")[0]: {"operationId": operation, "parameters": {"id": "$response.body#/id"}}
+    for operation in (
+        "show_jobs__id__get",
+        "result_jobs__id__result_get",
+        "preview_jobs__id__preview_get",
+        "losses_jobs__id__losses_get",
+        "plot_jobs__id__losses_png_get",
+        "cancel_jobs__id__cancel_post",
+        "delete_jobs__id__delete",
+    )
+}
+"""Where the answer of a submission leads to."""
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": text}
+    for code, text in {
+        400: "a broken picture or archive",
+        404: "no such style or dataset",
+        409: "a name that is taken, or a key that was used for something else",
+        413: "too many bytes, pixels or photographs",
+        415: "not a kind of picture that is read here",
+        422: "a parameter that is missing or out of bounds",
+        503: "busy, being stopped, or the store or the storage is away; come back after `Retry-After` seconds",
+        507: "the disk is full",
+    }.items()
+}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "no such job"},
+    410: {"model": Problem, "description": "the job has expired"},
+}
+_KEPT: dict[int | str, dict[str, Any]] = {
+    **_UNKNOWN,
+    404: {"model": Problem, "description": "no such job, or its file is gone from the storage"},
+    409: {"model": Problem, "description": "the job is there, and has no such file, or not yet: see its status"},
+}
+_FOLLOWED: dict[int | str, dict[str, Any]] = {
+    **_UNKNOWN,
+    503: {"model": Problem, "description": "too many streams are open; come back after `Retry-After` seconds"},
+}
+
+
+@router.post("/jobs", status_code=202, responses={202: {"links": _LINKS}, **_REFUSED}, openapi_extra=_form())
+async def submit(
+    request: Request,
+    response: Response,
+    here: Here,
+    who: Asker,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> JobView:
+    """Take on a job: it is checked now, stored, and answered with its record; the work is done elsewhere.
+
+    curl -F kind=gatys -F image=@cat.jpg -F style=wave localhost:8000/jobs
+    """
+    check_space(here.settings)  # before what is sent is put on the disk
+    async with request.form(max_files=here.settings.max_photographs + 10, max_fields=here.settings.parts) as form:
+        if not form:
+            raise BadParameter("The request is no multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave")
+        submission = Submission(form, here.settings, here.storage, here.zoo, here.decode)
+        job = await here.intake.run(lambda: here.submit(submission, idempotency_key, who.name), request)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return view(job)
+
+
+@router.get("/jobs", responses=_UNKNOWN)
+def page(
+    here: Here,
+    who: Asker,
+    status: Status | None = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    after: Annotated[str | None, Query(description="the last job of the page before")] = None,
+) -> JobPage:
+    """Jobs, the newest first: a key's own, or all of them to an admin's and, without keys, to this machine."""
+    if not who.keyed and not who.may("admin"):  # an id is a secret, and this would tell them all
+        raise denied(who, "admin")
+    name = status or "all" if who.may("admin") else f"{status or 'all'} of {who.name}"
+    last = known_job(after, here, who) if after else None
+    found = here.jobs.store.list(name, newest=True, limit=limit + 1, after=last)
+    more = None
+    if len(found) > limit:
+        more = f"/jobs?limit={limit}&after={found[limit - 1].id}" + (f"&status={status}" if status else "")
+    return JobPage(jobs=[view(job) for job in found[:limit]], next=more)
+
+
+@router.get("/jobs/{id}", responses=_UNKNOWN)
+def show(job: Known) -> JobView:
+    """How a job stands."""
+    return view(job)
+
+
+@router.get("/jobs/{id}/result", response_class=Response, responses=_KEPT)
+def result(job: Known, here: Here) -> Response:
+    """The painting, or the trained network. Of a canceled painting, the best there was."""
+    return _file(job, "result", here)
+
+
+@router.get("/jobs/{id}/preview", response_class=Response, responses=_KEPT)
+def preview(job: Known, here: Here) -> Response:
+    """The last preview: the best painting so far; of a training, a photograph and its painting."""
+    return _file(job, "preview", here)
+
+
+@router.get("/jobs/{id}/losses", responses=_KEPT)
+def losses(job: Known, here: Here) -> list[dict[str, float]]:
+    """The weighted losses, a row for each step."""
+    rows = csv.DictReader(io.StringIO(_read(job, "losses", here).decode()))
+    return [{name: float(value) for name, value in row.items()} for row in rows]
+
+
+@router.get("/jobs/{id}/losses.png", response_class=Response, responses=_KEPT)
+def plot(job: Known, here: Here) -> Response:
+    """The losses drawn, and the share of each in the total."""
+    return _file(job, "plot", here)
+
+
+@router.get("/jobs/{id}/events", response_class=StreamingResponse, responses=_FOLLOWED)
+async def follow(
+    job: Known, request: Request, here: Here, last_event_id: Annotated[int | None, Header()] = None
+) -> Response:
+    """Server-sent events: `status`, `progress`, `preview`, `done`. `Last-Event-ID` goes on where a connection broke, or
+    was ended by us after ten minutes."""
+    if job.over and last_event_id == job.version:
+        return Response(status_code=204)  # tells an EventSource not to come again
+    EventStream.check_room()
+    stopping: threading.Event = request.app.state.stopping
+    stream = events(
+        lambda: here.jobs.get(job.id), lambda job: view(job).model_dump(mode="json"), last_event_id, stopping.is_set
+    )
+    return EventStream(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+@router.post("/jobs/{id}/cancel", responses=_UNKNOWN)
+def cancel(job: Known, here: Here) -> JobView:
+    """Ask a job to end. A painting keeps the best there is; what is over stays as it is."""
+    return view(here.jobs.cancel(job.id))
+
+
+@router.delete("/jobs/{id}", status_code=204, responses=_UNKNOWN)
+def delete(job: Known, here: Here) -> None:
+    """End a job and erase its record, its pictures and its results. A style that it has published stays."""
+    here.jobs.cancel(job.id)
+    here.jobs.store.remove(job.id)
+    here.storage.erase(f"jobs/{job.id}")
+
+
+def view(job: Job) -> JobView:
+    """The record, without what is ours alone, and with links."""
+    here = f"/jobs/{job.id}"
+    links = {"self": here, "events": f"{here}/events"}
+    links |= {name: f"{here}/{name}" for name in ("preview", "losses") if name in job.files}
+    if "plot" in job.files:
+        links["plot"] = f"{here}/losses.png"
+    if not job.over:
+        links["cancel"] = f"{here}/cancel"
+    elif "result" in job.files:
+        links["result"] = f"{here}/result"
+    if job.publishes and job.status == "succeeded":
+        arch, dataset, style = job.publishes.split("/")
+        links["stylize"] = f"/stylize?arch={arch}&dataset={dataset}&style={style}"
+    fields = {name: getattr(job, name) for name in JobView.model_fields if name not in ("links", "result")}
+    return JobView(**fields, links=links, result=job.files.get("result"))
+
+
+def _read(job: Job, name: str, here: Service) -> bytes:
+    if name not in job.files or (name == "result" and not job.over):  # a worker may have died before it said so
+        why = f": {job.error.message}" if job.error else "." if job.over else " yet."
+        raise Conflict(f"The job is {job.status} and has no {name}{why}", status=job.status)
+    return here.storage.get(job.files[name])
+
+
+def _file(job: Job, name: str, here: Service) -> Response:
+    data = _read(job, name, here)
+    suffix = "." + job.files[name].rsplit(".", 1)[1]
+    headers = {
+        "Content-Disposition": f'inline; filename="{job.kind}-{job.id[:8]}-{name}{suffix}"',
+        "Cache-Control": "private, no-cache" if job.over else "no-store",
+    }
+    return Response(data, media_type=MEDIA.get(suffix, "application/octet-stream"), headers=headers)
+
+
+@none.api_route("/jobs", methods=["GET", "POST"])
+@none.api_route("/jobs/{rest:path}", methods=["GET", "POST", "DELETE"])
+def no_jobs() -> None:
+    raise NotFound("This service takes on no jobs (IMPASTO_JOBS is false), and only paints at once: POST /stylize.")

@@ -1,0 +1,106 @@
+"""The models there are, an example of each, and the names and defaults that a training can take."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from impasto.api.deps import Here
+from impasto.api.errors import Problem
+from impasto.core.datasets import known_datasets
+from impasto.core.errors import Forbidden
+from impasto.core.losses.named_styles import kept_styles
+from impasto.core.nets.checkpoints import Card
+from impasto.core.params import GatysParams, TrainParams
+from impasto.core.recipes import recipe
+
+router = APIRouter()
+
+
+class Model(BaseModel):
+    """A network that paints, and its card."""
+
+    arch: str
+    dataset: str
+    style: str
+    card: Card
+
+
+class Recipes(BaseModel):
+    """The parameters of both kinds of job, as JSON Schema has them, and a training's defaults by network."""
+
+    gatys: dict[str, Any]
+    train: dict[str, Any]
+    ours: dict[str, dict[str, Any]]
+    report: dict[str, dict[str, Any]]
+
+
+_NO_MODEL = {
+    "model": Problem,
+    "description": "no such model; `known` has those there are, `nearest` the most alike",
+}
+_EXAMPLE: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/webp": {}}},
+    304: {"description": "the browser has it"},
+    404: _NO_MODEL,
+}
+_DELETED: dict[int | str, dict[str, Any]] = {
+    403: {"model": Problem, "description": "not from this machine or without an admin's key; or it came with Impasto"},
+    404: _NO_MODEL,
+}
+
+
+@router.get("/styles", tags=["paint"])
+def styles(here: Here) -> list[Model]:
+    """Every network, dataset and style that `/stylize` can paint with, and how each was trained."""
+    entries = here.zoo.entries().items()
+    return [Model(arch=arch, dataset=data, style=style, card=entry.card) for (arch, data, style), entry in entries]
+
+
+@router.get("/styles/{arch}/{dataset}/{style}/example", response_class=Response, tags=["paint"], responses=_EXAMPLE)
+async def example(arch: str, dataset: str, style: str, request: Request, here: Here) -> Response:
+    """A cat painted by that network, as a small WebP; made when it is first asked for."""
+    path = here.zoo.find(arch, dataset, style).path
+    key = await run_in_threadpool(here.examples.key, path)
+    headers = {"ETag": f'"{key}"', "Cache-Control": "no-cache"}
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    data = await run_in_threadpool(here.examples.kept, key)
+    request.app.state.metrics.cache("example", data is not None)
+    data = data or await here.gallery.run(lambda: here.examples.make(path, key), request)
+    return Response(data, media_type="image/webp", headers=headers)
+
+
+@router.delete("/styles/{arch}/{dataset}/{style}", status_code=204, tags=["paint"], responses=_DELETED)
+def delete_style(arch: str, dataset: str, style: str, here: Here) -> None:
+    """Remove a model that was trained here. Needs an admin's key, or without keys this machine."""
+    path = here.zoo.find(arch, dataset, style).path
+    if not path.is_relative_to(here.settings.styles):
+        raise Forbidden(f"{arch}/{dataset}/{style} came with Impasto, and is not deleted over HTTP.")
+    for suffix in (path.suffix, ".csv", ".png"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+@router.get("/recipes", tags=["jobs"])
+def recipes() -> Recipes:
+    """The parameters of jobs with their defaults and bounds."""
+    arches = ("aonet", "vgg16")
+    return Recipes(
+        gatys=GatysParams.model_json_schema()["properties"],
+        train=TrainParams.model_json_schema()["properties"],
+        ours={arch: recipe(arch, "custom", "style", "ours").model_dump(mode="json") for arch in arches},
+        report={arch: recipe(arch, "custom", "style", "report").model_dump(mode="json") for arch in arches},
+    )
+
+
+@router.get("/datasets", tags=["jobs"])
+def datasets(here: Here) -> list[str]:
+    """The prepared datasets that a training can name."""
+    return list(known_datasets(here.settings.datasets))
+
+
+@router.get("/styles/kept", tags=["jobs"])
+def kept(here: Here) -> list[str]:
+    """The styles that a job can name without sending a picture of one."""
+    return list(kept_styles(here.settings.models / "styles"))

@@ -1,0 +1,1 @@
+"""The work behind the routes: the studio, submissions, slots, caches."""

@@ -1,0 +1,1 @@
+"""Painting slowly: the pixels of one picture, optimised (Algorithm 1)."""

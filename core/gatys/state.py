@@ -1,0 +1,99 @@
+"""A painting under way: what is optimised, what moves it and the best so far, in memory and on disk."""
+
+from math import inf, isfinite
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from impasto.core.errors import BadParameter
+from impasto.core.files import replacing
+from impasto.core.losses.objective import Loss
+from impasto.core.params import GatysParams, differences
+from impasto.core.pictures.codec import Bytes
+
+HISTORY = 20  # steps that L-BFGS remembers
+FIRST_MOVE = 1.0  # levels that L-BFGS moves a pixel by or so, before it knows any curvature
+UNIT = 64.0  # levels: L-BFGS moves nothing where a gradient is as small as that of a level, of 0..255
+
+
+class Run:
+    """State of an optimisation: the pixels in units of `UNIT` and their optimiser; the evaluations done; the pixels
+    (1, 3, H, W) of the lowest loss."""
+
+    def __init__(self, params: GatysParams, pixels: Tensor) -> None:
+        """Begins with `pixels` (1, 3, H, W), 0..255."""
+        self.params, self.done = params, 0
+        self.best, self.best_loss = pixels, inf
+        self.units = (pixels / UNIT).requires_grad_()
+        self.optimiser = _optimiser(params, self.units)
+
+    def step(self, loss: Loss) -> dict[str, float]:
+        """Evaluate the loss and its gradient once, keep the pixels if they are the best, and move them.
+
+        Returns the losses of the pixels as they were. Where their total is no number nothing is changed.
+        """
+        self.optimiser.zero_grad()
+        pixels = self.units * UNIT
+        losses = loss(pixels)
+        scaled = losses["total"] * pixels.numel()  # so that what one pixel adds to the gradient is not tiny
+        scaled.backward()  # type: ignore[no-untyped-call]
+        values = {name: value.item() for name, value in losses.items()}
+        if not isfinite(values["total"]):
+            return values
+        if values["total"] < self.best_loss:
+            self.best, self.best_loss = pixels.detach(), values["total"]
+        self.optimiser.step(scaled.item)
+        if self.params.optimizer == "lbfgs":
+            self.optimiser.param_groups[0]["lr"] = 1
+        self.done += 1
+        return values
+
+    def save(self, path: Path, identity: dict[str, str]) -> None:
+        """Write all of it to `path`, with what it may go on with."""
+        state = {
+            "identity": identity,
+            "done": self.done,
+            "units": self.units.detach(),
+            "optimiser": self.optimiser.state_dict(),
+            "best": self.best,
+            "best_loss": self.best_loss,
+        }
+        with replacing(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, path: Path, identity: dict[str, str]) -> None:
+        """Go on from `path`. Raises BadParameter where that holds no run, or one of another identity."""
+        try:
+            state = torch.load(path, map_location=self.units.device, weights_only=True)
+            other = differences(state["identity"], identity, self.params)
+        except Exception as error:  # torch.load has no error of its own for a damaged file
+            raise BadParameter(f"{path} holds no state of a painting: remove it to start anew.") from error
+        if other:
+            raise BadParameter(
+                f"{path} holds a painting with other {' and '.join(other)}. Give the same again to go on with it, or "
+                "another file to start anew."
+            )
+        self.done, self.best, self.best_loss = state["done"], state["best"], state["best_loss"]
+        self.units = state["units"].requires_grad_()
+        self.optimiser = _optimiser(self.params, self.units)
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+def _optimiser(params: GatysParams, units: Tensor) -> torch.optim.Optimizer:
+    """Adam, or L-BFGS with one evaluation a step and no line search. Its `lr` is the length of the first step in all;
+    from the second on it must be 1, a step as L-BFGS has it."""
+    if params.optimizer == "adam":
+        return torch.optim.Adam([units], params.lr / UNIT)
+    first = FIRST_MOVE / UNIT * units.numel()
+    return torch.optim.LBFGS([units], lr=first, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0)
+
+
+def to_pixels(rgb: Bytes, device: str) -> Tensor:
+    """uint8 (H, W, 3) -> float32 (1, 3, H, W), 0..255."""
+    return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float().contiguous()
+
+
+def to_rgb(pixels: Tensor) -> Bytes:
+    """(1, 3, H, W), any values -> uint8 (H, W, 3), cut off at 0 and 255."""
+    return pixels[0].permute(1, 2, 0).clamp(0, 255).round().byte().cpu().numpy()

@@ -1,0 +1,75 @@
+"""The style of a pixel job: one that is kept by name, or pictures, several of them blended."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from impasto.core.errors import BadParameter
+from impasto.core.losses.gram_files import StyleTargets, load_targets, style_targets
+from impasto.core.losses.recolour import Colours
+from impasto.core.nets.vgg import VGG16
+from impasto.core.nets.weights import check_recipe
+from impasto.core.params import STYLE_SIZE, GatysParams
+from impasto.core.pictures.codec import Bytes
+
+
+@dataclass(frozen=True, eq=False)
+class StyleImage:
+    """A style's picture: uint8 RGB (H, W, 3), and the SHA-256 of its file."""
+
+    rgb: Bytes
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Style:
+    """The style that a pixel job aims at, and its first picture, uint8 RGB (H, W, 3), where there is one."""
+
+    targets: StyleTargets
+    image: Bytes | None = None
+
+
+def find_style(params: GatysParams, images: Sequence[StyleImage], folder: Path, vgg: VGG16) -> Style:
+    """The style that `params` name, of those kept in `folder` (`models/styles`), or that of `images`.
+
+    Raises BadParameter where there is neither or both, where `style_blend` has not one weight for each picture, and,
+    as `load_targets` does, where a style by that name is kept for other layers or another loss network than asked for;
+    NotFound where none is.
+    """
+    if (params.style is None) == (not images):
+        given = "neither is" if params.style is None else "both are"
+        raise BadParameter(f"Give the name of a style or pictures of one: {given} given.")
+    check_recipe(params.recipe, vgg.source)
+    if params.style is not None:
+        return Style(load_targets(folder, params.style, STYLE_SIZE, params.scales, params.style_layers, vgg))
+    weights = params.style_blend or (1.0,) * len(images)
+    if len(weights) != len(images):
+        raise BadParameter(f"style_blend has {len(weights)} weights for {len(images)} style pictures: give one each.")
+    size = round(params.style_scale * STYLE_SIZE)
+    targets = [
+        style_targets(image.rgb, image.sha256, size, params.scales, params.style_layers, vgg) for image in images
+    ]
+    return Style(blended(targets, weights), images[0].rgb)
+
+
+def blended(targets: Sequence[StyleTargets], weights: Sequence[float]) -> StyleTargets:
+    """The mean of targets of the same scales, layers and size, weighted; the hash is one of all hashes and weights."""
+    if len(targets) == 1:
+        return targets[0]
+    parts = [weight / sum(weights) for weight in weights]
+
+    def mean(of: Callable[[StyleTargets], Tensor]) -> Tensor:
+        return torch.stack([part * of(t) for part, t in zip(parts, targets, strict=True)]).sum(0)
+
+    first = targets[0]
+    grams = tuple(
+        {layer: mean(lambda t, k=k, layer=layer: t.grams[k][layer]) for layer in scale}  # type: ignore[misc]
+        for k, scale in enumerate(first.grams)
+    )
+    colours = Colours(mean(lambda t: t.colours.mean), mean(lambda t: t.colours.covariance))
+    names = " ".join(f"{t.sha256}:{part:.6g}" for part, t in zip(parts, targets, strict=True))
+    return StyleTargets(grams, colours, sha256(names.encode()).hexdigest(), first.size)

@@ -1,0 +1,1 @@
+"""Slow work: records, stores, files, and what happens although nobody asks."""

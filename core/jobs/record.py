@@ -1,0 +1,152 @@
+"""The record of a job, and the store that keeps records. `core.jobs.transitions` changes them."""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+Kind = Literal["gatys", "train"]
+Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
+KINDS: tuple[Kind, ...] = ("gatys", "train")
+ACTIVE: tuple[Status, ...] = ("queued", "running")
+
+
+class Progress(BaseModel):
+    """How far a job has come."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: int = 0
+    total: int = 0
+    losses: dict[str, float] = {}
+    eta_s: float | None = Field(None, description="seconds left")
+
+
+class Failure(BaseModel):
+    """Why a job failed: a stable name for programs, and a sentence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    code: str
+    message: str
+
+
+class Job(BaseModel):
+    """A record. Everything up to `created` is as it was submitted, but for `inputs`, which have their time; a worker
+    writes the rest."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)  # a later version may have written it
+
+    id: str = Field(default_factory=lambda: secrets.token_hex(16), description="128 random bits: a secret")
+    kind: Kind
+    params: dict[str, Any]
+    inputs: dict[str, list[str]] = Field({}, description="storage keys, by what they are for")
+    publishes: str | None = Field(None, description="arch/dataset/style that a training makes")
+    webhook: str | None = None
+    idempotency_key: str | None = None
+    owner: str | None = Field(None, description="name of the key that it was submitted with")
+    request: str = Field("", description="id of the request that submitted it, as in the log")
+    fingerprint: str = Field("", description="of what was sent: an idempotency key goes with one")
+    created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    status: Status = "queued"
+    attempt: int = Field(0, description="times that a worker has claimed it")
+    lost: int = Field(0, description="workers that it has lost")
+    cancel: bool = Field(False, description="asked for")
+    beat: float = Field(0, description="last sign of life, seconds since 1970")
+    progress: Progress = Progress()
+    files: dict[str, str] = Field({}, description="storage keys of what the worker wrote: result, preview, state …")
+    previews: int = Field(0, description="how many there have been; files has the last")
+    error: Failure | None = None
+    started: AwareDatetime | None = None
+    finished: AwareDatetime | None = None
+    calls: int = Field(0, description="times that the webhook was called")
+    notified: bool = Field(False, description="the webhook has taken a call, or was given up")
+    version: int = Field(0, description="raised by every change")
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self.status not in ACTIVE
+
+    @property
+    def lists(self) -> set[str]:
+        """The lists that it stands in: see `Store.list`."""
+        lists = {"all", self.status, f"{self.status} {self.kind}"}
+        if self.owner:
+            lists |= {f"{which} of {self.owner}" for which in lists}
+        return lists | {"unnotified"} if self.over and self.webhook and not self.notified else lists
+
+    @property
+    def names(self) -> set[str]:
+        """The names that are its own: no other job can be added with one of them."""
+        names = {idempotency(self.idempotency_key, self.owner)} if self.idempotency_key else set()
+        return names | {f"style {self.publishes}"} if self.publishes and not self.over else names
+
+
+def idempotency(key: str, owner: str | None) -> str:
+    """The name that an idempotency key stands for: each owner has keys of its own. No header has a line's end in it."""
+    return f"key {owner}\n{key}" if owner else f"key {key}"
+
+
+class News(BaseModel):
+    """News of a job from its worker: its progress, and the storage keys of files that are new since the last news."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    progress: Progress | None = None
+    files: dict[str, str] = {}
+
+    def __or__(self, later: "News") -> "News":
+        return News(progress=later.progress or self.progress, files=self.files | later.files)
+
+    def changes(self, job: Job) -> dict[str, Any]:
+        return {
+            "progress": self.progress or job.progress,
+            "files": job.files | self.files,
+            "previews": job.previews + ("preview" in self.files),
+        }
+
+
+NOTHING_NEW = News()
+
+
+class Store(Protocol):
+    """The store of records. It knows a job's id, version, lists and names, and nothing of what they mean.
+
+    Every method raises Unavailable where the store cannot be reached in a few seconds, NoSpace where it is full.
+    """
+
+    def add(self, job: Job) -> str | None:
+        """Keep a new job, all of it or nothing. Where one of its names is taken: the id of the job that has it."""
+
+    def get(self, id: str) -> Job:
+        """Raises NotFound for an id that never was, or was erased; Gone for one that has expired."""
+
+    def replace(self, old: Job, new: Job) -> bool:
+        """Put `new` in the place of `old`, if `old` with its version is still there: compare and set."""
+
+    def remove(self, id: str, expired: bool = False) -> None:
+        """Erase a record. An id that has expired is remembered as such for `REMEMBERED` seconds."""
+
+    def list(self, name: str, *, newest: bool = False, limit: int = 100, after: Job | None = None) -> list[Job]:
+        """Jobs of a list in the order that they were created in, or the newest first; those that come `after` one."""
+
+    def count(self, name: str) -> int:
+        """How many jobs a list has."""
+
+    def holder(self, name: str) -> str | None:
+        """The id of the job that has this name."""
+
+    def sign(self, kind: str, at: float) -> None:
+        """Remember that a worker for this kind of job was alive at a time, in seconds since 1970."""
+
+    def signed(self, kind: str) -> float:
+        """When one last was; 0 for never."""
+
+    def close(self) -> None: ...
+
+
+REMEMBERED = 90 * 86400.0
+"""Seconds that an expired id is answered as expired."""

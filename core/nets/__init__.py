@@ -1,0 +1,1 @@
+"""Networks: VGG16, SqueezeNet, the two that paint, and their weights on disk."""

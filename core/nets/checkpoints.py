@@ -1,0 +1,217 @@
+"""A trained network on disk, and the zoo of them.
+
+One safetensors file, `<folder>/<arch>/<dataset>/<style>.safetensors`, rebuilds its network alone; VGG16Net's frozen
+encoder is a file of its own, checked by hash. The card lies in the header as JSON, so that listing a zoo reads no
+weights and imports no torch. Weights are float16, or 8 bits (`core.nets.packing`).
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from impasto.core.errors import BadCheckpoint, BadParameter
+from impasto.core.files import replacing
+from impasto.core.names import STRIDES, is_name, unknown
+from impasto.core.params import TrainParams
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from impasto.core.nets.painters import Net
+
+log = logging.getLogger("impasto")
+
+SUFFIX = ".safetensors"
+
+
+class Card(BaseModel):
+    """The description of a checkpoint, in its file. Fields of a later version are ignored."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    params: TrainParams
+    style_sha256: str
+    """Of the style image's file."""
+    images: int
+    """Photographs that it was trained on."""
+    folders: dict[str, int] = {}
+    """How many of them were in which folder."""
+    loss_network: str
+    """`bundled`, `imagenet` or the name of a file."""
+    loss_network_sha256: str
+    encoder_sha256: str | None = None
+    """Of VGG16Net's frozen part."""
+    warm_start_sha256: str | None = None
+    """Of the checkpoint that `params.warm_start` names."""
+    first_losses: dict[str, float]
+    last_losses: dict[str, float]
+    """Means over the first and last steps of the main stage."""
+    machine: str | None = None
+    """The machine it was trained on."""
+    created: AwareDatetime
+    bits: Literal[8, 16] = 16
+
+    @property
+    def stride(self) -> int:
+        return STRIDES[self.params.arch]
+
+
+def save(path: Path, net: Net, card: Card) -> None:
+    """Write `net`'s own weights and the card, whole or not at all; `card.bits` says how."""
+    from safetensors.torch import save_file
+
+    from impasto.core.nets.packing import pack
+
+    tensors = own_weights(net)
+    tensors = pack(tensors) if card.bits == 8 else {k: v.half() for k, v in tensors.items()}
+    with replacing(path) as temporary:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, {"card": card.model_dump_json()})
+
+
+def read_card(path: Path) -> Card:
+    """The card, from the header alone. Raises BadCheckpoint."""
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+        return Card.model_validate_json(metadata["card"])
+    except ValidationError as error:
+        names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+        raise BadCheckpoint(
+            f"{path} has a card of another version (it differs in {names}): train it again, or delete it."
+        ) from error
+    except (OSError, SafetensorError, KeyError) as error:
+        raise BadCheckpoint(f"{path} is not a checkpoint of ours: {error}") from error
+
+
+def load(path: Path, vgg16: str = "bundled") -> Net:
+    """The network on the CPU, in float32, ready for inference.
+
+    `vgg16` is where a VGG16Net finds its encoder when its card names a file of another machine. Raises BadCheckpoint,
+    also where that encoder is not the one that the network was trained with.
+    """
+    from safetensors.torch import load_file
+
+    from impasto.core.nets.packing import unpack
+    from impasto.core.nets.painters import build
+    from impasto.core.nets.vgg import load_encoder
+
+    card = read_card(path)
+    encoder = None
+    if card.params.arch == "vgg16":
+        encoder = load_encoder(card.loss_network if card.loss_network in ("bundled", "imagenet") else vgg16)
+        if encoder.sha256 != card.encoder_sha256:
+            raise BadCheckpoint(
+                f"{path} was trained around another encoder ({str(card.encoder_sha256)[:12]}…) than the one here "
+                f"({encoder.sha256[:12]}…, {encoder.source}): set vgg16 to that one, or train it again."
+            )
+    net = build(card.params.arch, encoder, card.params.upsample)
+    try:
+        missing, unexpected = net.load_state_dict(unpack(load_file(path)), strict=False)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise BadCheckpoint(f"{path} does not fit its network: {error}") from error
+    if unexpected or any(not name.startswith(net.frozen) for name in missing):
+        raise BadCheckpoint(f"{path} does not fit its network: its weights have other names.")
+    return net.requires_grad_(False).eval()
+
+
+def own_weights(net: Net) -> dict[str, Tensor]:
+    """The state that training changes, without the frozen part."""
+    return {name: value for name, value in net.state_dict().items() if not name.startswith(net.frozen)}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A checkpoint of the zoo: where it lies and what its card says."""
+
+    path: Path
+    card: Card
+
+
+class Zoo:
+    """The checkpoints in some folders, looked up by name; a later folder's win over an earlier one's.
+
+    A name is compared with what is there and never becomes a path. Files that come or go are seen at the next look.
+    """
+
+    def __init__(self, *folders: Path) -> None:
+        self.folders = folders
+        self._cards: dict[Path, tuple[tuple[int, int], Card | None]] = {}  # with the time and size of the file
+
+    def entries(self) -> dict[tuple[str, str, str], Entry]:
+        """Every (arch, dataset, style) there is. What is no checkpoint of ours is passed over, with a warning."""
+        found = {}
+        for folder in self.folders:
+            for path in sorted(folder.glob(f"*/*/*{SUFFIX}")):
+                arch, dataset, style = *path.parts[-3:-1], path.stem
+                if all(map(is_name, (arch, dataset, style))) and (card := self._card(path)):
+                    found[(arch, dataset, style)] = Entry(path, card)
+        return found
+
+    def find(self, arch: str, dataset: str, style: str) -> Entry:
+        """Raises NotFound with the models there are and the nearest."""
+        entries = self.entries()
+        if (arch, dataset, style) not in entries:
+            raise unknown("model", f"{arch}/{dataset}/{style}", ("/".join(key) for key in entries))
+        return entries[(arch, dataset, style)]
+
+    def warm_start(self, params: TrainParams) -> Path | None:
+        """The checkpoint that a training starts from, if it names one.
+
+        Raises NotFound, as `find` does, and BadParameter for a network that enlarges otherwise.
+        """
+        if params.warm_start is None:
+            return None
+        entry = self.find(*params.warm_start.split("/"))
+        if entry.card.params.upsample != params.upsample:
+            raise BadParameter(
+                f"{params.warm_start} was trained with upsample={entry.card.params.upsample}, not {params.upsample}: "
+                "its weights do not fit."
+            )
+        return entry.path
+
+    def select(
+        self, arch: str | None = None, dataset: str | None = None, style: str | None = None
+    ) -> dict[tuple[str, str, str], Entry]:
+        """Every model of these names, None being any. Raises NotFound as `find` does."""
+        wanted, entries = (arch, dataset, style), self.entries()
+        found = {
+            key: entry
+            for key, entry in entries.items()
+            if all(name in (None, part) for name, part in zip(wanted, key, strict=True))
+        }
+        if not found:
+            raise unknown("model", "/".join(name or "*" for name in wanted), ("/".join(key) for key in entries))
+        return found
+
+    def _card(self, path: Path) -> Card | None:
+        """The card, read anew when the file has changed; None for a file that is gone or none of ours."""
+        try:
+            stat = path.stat()
+            version = (stat.st_mtime_ns, stat.st_size)
+            if path not in self._cards or self._cards[path][0] != version:
+                self._cards[path] = (version, _card_of(path))
+            return self._cards[path][1]
+        except FileNotFoundError:
+            return None
+
+
+def _card_of(path: Path) -> Card | None:
+    try:
+        return read_card(path)
+    except BadCheckpoint as error:
+        log.warning("A model is passed over: %s", error)
+        return None
+
+
+def place(folder: Path, params: TrainParams) -> Path:
+    """The path of the checkpoint of `params` in a zoo's folder. Raises BadParameter for names that are none."""
+    names = (params.arch, params.dataset, params.style)
+    if not all(map(is_name, names)):
+        raise BadParameter(f"Not a name for a file: {'/'.join(names)}.")
+    return folder.joinpath(*names).with_suffix(SUFFIX)

@@ -1,0 +1,1 @@
+"""Pictures: bytes in and out, and the process in which strangers' files are decoded."""

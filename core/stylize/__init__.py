@@ -1,0 +1,1 @@
+"""Painting at once: a picture through a compiled network."""

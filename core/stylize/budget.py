@@ -1,0 +1,150 @@
+"""The cost of a painting, known from its size alone, and whether there is room for it."""
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import ceil
+
+from impasto.core.errors import Busy, TooLarge
+from impasto.core.memory import memory_limit
+from impasto.core.names import MIN_SIDE
+from impasto.core.params import MAX_PAINTED
+from impasto.core.pictures.guard import fit
+from impasto.core.stylize.stylize import seen
+
+PAINTED = {"aonet": 320, "vgg16": 560}
+"""Bytes that a network works with, for each pixel that it is shown: measured in float32 at 3 megapixels."""
+PACE = {"aonet": 1.0, "vgg16": 2.3}
+"""Seconds for each pixel that a network is shown, one against another."""
+PICTURE = 40
+"""Bytes for each pixel of a picture that is decoded, painted and encoded."""
+SHARE = 0.7
+"""Of the memory that there is; the rest is for the networks themselves, jobs, and all else."""
+LEARN_FROM = 65_536
+"""Pixels: how long a smaller picture takes says little about a large one."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A picture of this height and width, and what networks are to be shown of it: nothing where `arch` is None."""
+
+    height: int
+    width: int
+    arch: str | None = None
+    paint_size: int | str = "full"
+    max_side: int | None = None
+    models: int = 1
+    """Networks that are shown it, one after another."""
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Height and width that a network is shown."""
+        if self.arch is None:
+            return 0, 0
+        size = fit(self.height, self.width, self.max_side or max(self.height, self.width))
+        return seen(*size, self.paint_size, self.arch)
+
+    @property
+    def shown(self) -> int:
+        """Pixels."""
+        return self.seen[0] * self.seen[1]
+
+    @property
+    def memory(self) -> int:
+        """Bytes."""
+        return PICTURE * self.height * self.width + PAINTED.get(self.arch or "", 0) * self.shown
+
+
+class Budget:
+    """The memory that pictures under way may take together, the seconds that one may, and the pixels of it that a
+    network is shown. How fast the machine is, is learnt from what it paints. Is used by many threads."""
+
+    def __init__(self, memory: int = 0, seconds: float = 120, painted: int = MAX_PAINTED) -> None:
+        self.memory = memory or int(SHARE * memory_limit())
+        self.seconds, self.painted = seconds, painted
+        self._taken = 0
+        self._under_way = 0.0  # seconds, as far as they are known
+        self._pace = 0.0  # seconds a pixel of a network whose PACE is 1
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def room(self) -> Iterator[Callable[[Work], None]]:
+        """A function that takes the memory of a piece of work until the end of the block.
+
+        It raises TooLarge for work that would never be taken on, and Busy, with `retry_after`, where there is no room
+        now. Both carry the `paint_size` and the `max_side` of the picture that would do now.
+        """
+        taken, expected = 0, 0.0
+
+        def take(work: Work) -> None:
+            nonlocal taken, expected
+            with self._lock:
+                self._check(work)
+                seconds = self.expected(work)
+                taken, expected = taken + work.memory, expected + seconds
+                self._taken, self._under_way = self._taken + work.memory, self._under_way + seconds
+
+        try:
+            yield take
+        finally:
+            with self._lock:
+                self._taken, self._under_way = self._taken - taken, self._under_way - expected
+
+    def expected(self, work: Work) -> float:
+        """Seconds; 0 where nothing has been painted yet."""
+        return self._pace * PACE.get(work.arch or "", 0.0) * work.shown * work.models
+
+    def learn(self, arch: str, shown: int, seconds: float) -> None:
+        """That a network took so long for so many pixels. Much can slow a painting down, other paintings or a first
+        size, and nothing makes one faster than it is: a faster one counts for more."""
+        if shown >= LEARN_FROM:
+            pace = seconds / shown / PACE[arch]
+            with self._lock:
+                self._pace += (pace - self._pace) * (0.5 if pace < self._pace else 0.1 if self._pace else 1)
+
+    def _check(self, work: Work) -> None:
+        def fits(work: Work, free: int) -> bool:
+            return work.memory <= free and self.expected(work) <= self.seconds and work.shown <= self.painted
+
+        free = self.memory - self._taken
+        if fits(work, free):
+            return
+        longer = max(work.height, work.width)
+        # Either alone: the network sees less of the picture, or the picture itself is smaller.
+        would_do: dict[str, int] = {}
+        if work.arch:
+            would_do["paint_size"] = _largest(max(work.seen), lambda side: fits(replace(work, paint_size=side), free))
+        would_do["max_side"] = _largest(longer, lambda side: fits(_scaled(work, side), free))
+        would_do = {name: side for name, side in would_do.items() if side >= MIN_SIDE}
+        said = {"paint_size": "ask for paint_size=", "max_side": "scale the picture's longer side to "}
+        advice = " or ".join(f"{said[name]}{side}" for name, side in would_do.items())
+        height, width = work.seen
+        expected, megabytes = self.expected(work), f"The picture takes {work.memory / 1e6:,.0f} MB"
+        for actual, limit, reason in (
+            (
+                work.shown,
+                self.painted,
+                f"The network would see {width}x{height} pixels, and {self.painted:,} is the most",
+            ),
+            (expected, self.seconds, f"The picture would take {expected:,.0f} s, and {self.seconds:g} s is the most"),
+            (work.memory, self.memory, f"{megabytes}, and there are {self.memory / 1e6:,.0f} MB for all"),
+        ):
+            if actual > limit:
+                message = f"{reason}: {advice or 'send a smaller one'}."
+                raise TooLarge(message, limit=limit, actual=round(actual), **would_do)
+        wait = max(1, ceil(self._under_way))
+        now = f", or try again in {wait} s" if advice else f"try again in {wait} s"
+        raise Busy(f"{megabytes}, and {free / 1e6:,.0f} MB are free now: {advice}{now}.", retry_after=wait, **would_do)
+
+
+def _scaled(work: Work, side: int) -> Work:
+    height, width = fit(work.height, work.width, side)
+    return replace(work, height=height, width=width)
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest side up to `most` that fits; less than MIN_SIDE where none does."""
+    sides = range(MIN_SIDE, most + 1)
+    return MIN_SIDE - 1 + bisect_right(sides, False, key=lambda side: not fits(side))

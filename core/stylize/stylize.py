@@ -1,0 +1,73 @@
+"""A picture, a painter and what was asked for -> the painting."""
+
+import numpy as np
+from PIL import Image
+
+from impasto.core.errors import BadParameter, TooLarge
+from impasto.core.names import MIN_SIDE
+from impasto.core.params import ENLARGED, MAX_PAINTED, PaintParams
+from impasto.core.pictures.codec import Bytes, Picture, resize, shrink
+from impasto.core.stylize.engine import Painter
+
+
+def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: int = MAX_PAINTED) -> Picture:
+    """The painting of `picture`, of its size or shrunk to `max_side`; alpha is kept.
+
+    The network sees the picture at `paint_size`, and its painting is brought back to size. Raises BadParameter where
+    the picture, or what `max_side` leaves of it, is under 16 px a side; TooLarge where the network would see more than
+    `max_painted` pixels, with the `paint_size` that would do.
+    """
+    if params.max_side:
+        picture = shrink(picture, params.max_side)
+        if min(picture.height, picture.width) < MIN_SIDE:
+            raise BadParameter(
+                f"max_side={params.max_side} leaves {picture.width}x{picture.height} px: "
+                f"{MIN_SIDE} a side is the least."
+            )
+    photo, alpha = picture.rgb, picture.alpha
+    if params.strength == 0:
+        return Picture(photo, alpha)
+    height, width = seen(photo.shape[0], photo.shape[1], params.paint_size, params.arch)
+    check_painted(height, width, max_painted)
+    painting = resize(painter(resize(photo, height, width)), photo.shape[0], photo.shape[1])
+    if params.preserve_color:
+        painting = with_colors_of(photo, painting)
+    if params.strength < 1:
+        painting = blend(photo, painting, params.strength)
+    return Picture(painting, alpha)
+
+
+def seen(height: int, width: int, paint_size: int | str, arch: str) -> tuple[int, int]:
+    """Height and width that the network sees: `paint_size` on the long side, but at most `ENLARGED` times the picture's
+    own; 16 px at least."""
+    if isinstance(paint_size, str):
+        return height, width
+    longer = max(height, width)
+    side = min(paint_size, ENLARGED[arch] * longer)
+    down, across = (max(round(own * side / longer), min(MIN_SIDE, own)) for own in (height, width))
+    return down, across
+
+
+def check_painted(height: int, width: int, most: int) -> None:
+    """Raises TooLarge where the network would see more than `most` pixels, with the `paint_size` that would do."""
+    if height * width > most:
+        side = int(max(height, width) * (most / (height * width)) ** 0.5)
+        raise TooLarge(
+            f"The network would see {width}x{height} pixels, and {most:,} is the most: "
+            f"ask for paint_size={side}, which still gives the picture its full size.",
+            limit=most,
+            actual=height * width,
+            paint_size=side,
+        )
+
+
+def with_colors_of(photo: Bytes, painting: Bytes) -> Bytes:
+    """The brightness (luma, BT.601) of `painting` with the colours of `photo`; both (H, W, 3)."""
+    luma = Image.fromarray(painting).convert("YCbCr").getchannel(0)
+    _, blue, red = Image.fromarray(photo).convert("YCbCr").split()
+    return np.array(Image.merge("YCbCr", (luma, blue, red)).convert("RGB"))
+
+
+def blend(photo: Bytes, painting: Bytes, strength: float) -> Bytes:
+    """`(1 - strength) * photo + strength * painting`, both (H, W, 3)."""
+    return np.array(Image.blend(Image.fromarray(photo), Image.fromarray(painting), strength))

@@ -1,0 +1,141 @@
+"""`impasto jobs`: list, watch and cancel, over the API of a running service."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlencode
+from urllib.request import Request, urlopen
+
+import click
+from tqdm import tqdm
+
+from impasto.core.errors import ImpastoError, Unavailable
+from impasto.core.files import write_bytes
+from impasto.options import read_settings
+
+PATIENCE = 30
+"""Seconds without a byte; a connection that waits for news is told every 15 that it still stands."""
+
+
+class Client:
+    """A running service. Its errors are shown as it says them."""
+
+    def __init__(self, url: str, key: str | None = None) -> None:
+        self.url, self.key = url.rstrip("/"), key
+
+    def show_list(self, status: str | None) -> None:
+        path: str | None = "/jobs" + (f"?{urlencode({'status': status})}" if status else "")
+        while path:
+            page = self._json(path)
+            for job in page["jobs"]:
+                step, total = job["progress"]["step"], job["progress"]["total"]
+                why = job["error"]["message"] if job["error"] else ""
+                about = job["params"].get("style") or "own style"
+                when = job["created"][:16].replace("T", " ")
+                click.echo(f"{job['id']}  {when}  {job['kind']:5}  {about:16}  {job['status']:9}  {step}/{total} {why}")
+            path = page["next"]
+
+    def watch(self, id: str, output: Path | None) -> str:
+        """Show progress until the job is over, write its result to `output`; how it ended."""
+        job: dict[str, Any] = {}
+        with tqdm(unit="step", dynamic_ncols=True) as bar:
+            for event, data in self._events(f"/jobs/{quote(id)}/events"):
+                if event == "progress":
+                    bar.total = data["total"] or None
+                    bar.set_postfix({k: f"{v:.3g}" for k, v in data["losses"].items()}, refresh=False)
+                    bar.update(data["step"] - bar.n)
+                elif event == "status":
+                    bar.set_description(data["status"])
+                elif event == "done":
+                    job = data
+        click.echo(f"{id} {job['status']}" + (f": {job['error']['message']}" if job.get("error") else ""))
+        if output and "result" in job.get("links", {}):
+            write_bytes(output, self._bytes(job["links"]["result"]))
+            click.echo(str(output))
+        return str(job["status"])
+
+    def cancel(self, id: str) -> None:
+        job = json.loads(self._bytes(f"/jobs/{quote(id)}/cancel", method="POST"))
+        click.echo(f"{id} {job['status']}" + (", and will be canceled" if job["status"] == "running" else ""))
+
+    def _events(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(event, data) until `done`; where the connection breaks, on from the last that came."""
+        last: str | None = None
+        while True:
+            with self._open(Request(self.url + path, headers={"Last-Event-ID": last} if last else {})) as response:
+                event = ""
+                try:
+                    for line in response:
+                        name, _, value = line.decode().rstrip("\n").partition(": ")
+                        if name == "event":
+                            event = value
+                        elif name == "id":
+                            last = value
+                        elif name == "data":
+                            yield event, json.loads(value)
+                            if event == "done":
+                                return
+                except OSError:
+                    continue
+
+    def _json(self, path: str) -> Any:
+        return json.loads(self._bytes(path))
+
+    def _bytes(self, path: str, method: str = "GET") -> bytes:
+        with self._open(Request(self.url + path, method=method)) as response:
+            return bytes(response.read())
+
+    def _open(self, request: Request) -> Any:
+        if self.key:
+            request.add_header("Authorization", f"Bearer {self.key}")
+        try:
+            return urlopen(request, timeout=PATIENCE)
+        except HTTPError as error:
+            try:
+                detail = json.loads(error.read())["detail"]
+            except (ValueError, KeyError):
+                detail = str(error)
+            raise ImpastoError(detail) from error
+        except (URLError, OSError) as error:
+            raise Unavailable(
+                f"There is no service at {self.url} ({error}). "
+                "Start one (make serve), or say where: impasto jobs --url …"
+            ) from error
+
+
+@click.group()
+@click.option("--url", help="Where it is.  [default: localhost, at IMPASTO_PORT]")
+@click.option("--key", envvar="IMPASTO_KEY", help="A key of its API.  [default: IMPASTO_KEY]")
+@click.pass_context
+def jobs(context: click.Context, url: str | None, key: str | None) -> None:
+    """The slow work of a running service."""
+    context.obj = Client(url or f"http://localhost:{read_settings().port}", key)
+
+
+@jobs.command("list")
+@click.option("--status", help="Only those that are queued, running, succeeded, failed or canceled.")
+@click.pass_obj
+def list_jobs(client: Client, status: str | None) -> None:
+    """All jobs, or those of the key, the newest first."""
+    client.show_list(status)
+
+
+@jobs.command()
+@click.argument("id")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write the result to.")
+@click.pass_obj
+def watch(client: Client, id: str, output: Path | None) -> None:
+    """Follow a job until it is over."""
+    if client.watch(id, output) != "succeeded":
+        sys.exit(1)
+
+
+@jobs.command()
+@click.argument("id")
+@click.pass_obj
+def cancel(client: Client, id: str) -> None:
+    """Cancel a job; a painting keeps the best there is."""
+    client.cancel(id)

@@ -1,0 +1,70 @@
+"""`impasto train-encoder`: train VGG16Net's frozen part, and keep it with its card."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import numpy as np
+from pydantic import AwareDatetime, BaseModel
+from tqdm import tqdm
+
+from impasto.core.device import device_name
+from impasto.core.files import file_sha256
+from impasto.core.losses.networks import load_loss_networks
+from impasto.core.nets.vgg import save_vgg16
+from impasto.worker.training.encoder import BATCH, SIZE, Step, train_encoder
+from impasto.worker.training.photographs import Batches, open_dataset
+from impasto.worker.training.train import MEAN_OVER
+
+SCALE = 256
+"""Short side at least of the pictures that crops are cut from, px."""
+
+
+class EncoderCard(BaseModel):
+    """What the file of an encoder says of itself."""
+
+    loss_networks_sha256: str
+    """Of both; the first five convolutions are VGG16's."""
+    images: int
+    """Pictures that its crops were drawn from."""
+    steps: int
+    batch: int
+    size: int
+    """Crops a step, and their side in px."""
+    seed: int
+    last_losses: dict[str, float]
+    """Means over the last steps."""
+    machine: str
+    created: AwareDatetime
+
+
+def train_encoder_on(data: list[Path], cache: Path, out: Path, *, steps: int, seed: int, device: str) -> EncoderCard:
+    """Train on pictures of `data`, write the encoder to `out` with its card and return that. Raises NotFound and
+    BadParameter for data that will not do."""
+    paths = [path for source in data for path in open_dataset(source, cache, click.echo)]
+    networks = load_loss_networks()
+    last: list[dict[str, float]] = []
+    with tqdm(unit="step", dynamic_ncols=True, total=steps) as bar:
+
+        def show(step: Step) -> None:
+            last.append(step.losses)
+            del last[:-MEAN_OVER]
+            bar.set_postfix({name: f"{loss:.3f}" for name, loss in step.losses.items()}, refresh=False)
+            bar.update()
+
+        batches = Batches(paths, SCALE, seed, augment=True)
+        encoder = train_encoder(networks, batches, steps, seed=seed, device=device, on_step=show)
+    card = EncoderCard(
+        loss_networks_sha256=networks.sha256,
+        images=len(paths),
+        steps=steps,
+        batch=BATCH,
+        size=SIZE,
+        seed=seed,
+        last_losses={name: round(float(np.mean([row[name] for row in last])), 4) for name in last[0]},
+        machine=device_name(device),
+        created=datetime.now(UTC).replace(microsecond=0),
+    )
+    save_vgg16(out, encoder, card.model_dump_json(), packed=True)
+    click.echo(f"{out}, SHA-256 {file_sha256(out)}")
+    return card

@@ -1,0 +1,63 @@
+"""The photographs and the style pictures that networks learn from, and are measured on."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from impasto.core.datasets import find_dataset
+from impasto.core.errors import BadParameter, NotFound
+from impasto.core.files import file_sha256
+from impasto.core.losses.gram_files import StyleTargets, load_targets, save_targets, style_targets
+from impasto.core.names import is_name
+from impasto.core.nets.vgg import VGG16, load_vgg16
+from impasto.core.params import SCALES, STYLE_LAYERS, STYLE_SIZE, TrainParams
+from impasto.core.pictures.codec import decode
+from impasto.core.pictures.guard import Limits
+from impasto.core.settings import Settings
+from impasto.worker.training.photographs import open_dataset
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Photographs, in folders or archives, and a style's picture. What is not given is found by its name."""
+
+    settings: Settings
+    data: tuple[Path, ...] = ()
+    style_image: Path | None = None
+
+    def photographs(self, dataset: str) -> list[Path]:
+        sources = self.data or [find_dataset(self.settings.datasets, dataset)]
+        cache = self.settings.cache_folder / "datasets"
+        return [path for source in sources for path in open_dataset(source, cache, click.echo)]
+
+    def style(self, params: TrainParams, vgg: VGG16) -> StyleTargets:
+        return self._found(params.style, params.style_size, params.scales, params.style_layers, vgg)
+
+    def judged_style(self, style: str, scales: int, vgg: VGG16) -> StyleTargets:
+        """The targets that paintings are judged by, whatever their network was trained with: our objective's."""
+        return self._found(style, STYLE_SIZE, scales, STYLE_LAYERS, vgg)
+
+    def _found(self, style: str, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
+        if self.style_image is None:
+            return load_targets(self.settings.models / "styles", style, size, scales, layers, vgg)
+        return _targets(self.style_image, size, scales, layers, vgg)
+
+
+def keep_style(name: str, image: Path, out: Path | None, settings: Settings) -> None:
+    """Write the Gram matrices and colours of a style image beside the zoo, at the default size, for the loss network in
+    use."""
+    if not is_name(name):
+        raise BadParameter(f"{name!r} is no name for a style: a to z, 0 to 9, _ and -, 64 at most.")
+    vgg = load_vgg16(settings.vgg16)
+    path = (out or settings.models) / "styles" / f"{name}.safetensors"
+    save_targets(path, _targets(image, STYLE_SIZE, SCALES, STYLE_LAYERS, vgg), vgg)
+    click.echo(str(path))
+
+
+def _targets(image: Path, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
+    if not image.is_file():
+        raise NotFound(f"There is no style picture at {image}.")
+    rgb = decode(image.read_bytes(), Limits(max_bytes=10**9)).rgb
+    return style_targets(rgb, file_sha256(image), size, scales, layers, vgg)

@@ -1,0 +1,53 @@
+"""`impasto train --trial`: what a few style weights give after a hundred steps each, on one sheet."""
+
+import click
+import numpy as np
+import torch
+
+from impasto.core.files import write_bytes
+from impasto.core.losses.networks import load_loss_networks
+from impasto.core.nets.painters import Net
+from impasto.core.pictures.codec import Bytes, Picture, encode
+from impasto.core.pictures.sheet import Labelled, sheet
+from impasto.training.runs import Task, run_task, stop_on_signals
+from impasto.training.sources import Sources
+from impasto.worker.training.photographs import Batches
+
+STEPS = 100
+FACTORS = (0.25, 0.5, 1, 2, 4)
+"""Times the style weight."""
+
+
+def trial(task: Task, sources: Sources) -> bool:
+    """Train the network of `task` for `STEPS` at each style weight, and lay their paintings side by side.
+
+    All start alike, best from `params.warm_start`. True when the sheet, `trial.png` in the run's folder, is whole;
+    False when Ctrl-C or SIGTERM came before, and then the same goes on. Raises what `training.runs.train` raises.
+    """
+    stop = stop_on_signals()
+    networks = load_loss_networks(sources.settings.vgg16)
+    photograph = Batches(sources.photographs(task.params.dataset), task.params.size, 0, augment=False).middle(512)
+    picture = _picture(photograph)
+    row: list[Labelled | None] = [Labelled(picture, "photograph")]
+    path = task.run / "trial.png"
+    for factor in FACTORS:
+        weight = task.params.style_weight * factor
+        params = task.params.model_copy(update={"style_weight": weight, "steps": STEPS})
+        trained = run_task(Task(params, task.run / f"style-{weight:g}", task.out), sources, networks, stop.is_set)
+        if trained is None:
+            return False
+        row.append(Labelled(_painted(trained[0], picture.rgb), f"style weight {weight:g}"))
+        write_bytes(path, encode(Picture(sheet([row[:3], row[3:]] if len(row) > 3 else [row])), "png"))
+        click.echo(f"{path}: {len(row) - 1} of {len(FACTORS)}")
+    return True
+
+
+def _painted(net: Net, rgb: Bytes) -> Picture:
+    """Of `rgb` (H, W, 3)."""
+    with torch.inference_mode():
+        return _picture(net(torch.from_numpy(rgb).permute(2, 0, 1)[None].float()))
+
+
+def _picture(picture: torch.Tensor) -> Picture:
+    """(1, 3, H, W) in 0..255 -> (H, W, 3)."""
+    return Picture(np.asarray(picture[0].clamp(0, 255).round().byte().permute(1, 2, 0)))

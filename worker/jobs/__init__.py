@@ -1,0 +1,1 @@
+"""Running one job: a child process, its messages, its signs of life."""

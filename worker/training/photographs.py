@@ -1,0 +1,157 @@
+"""Photographs to train on, prepared as the report did: short side resized, centre crop, 0..255.
+
+A batch is a function of the seed and the number of its first picture alone, so a run that stops goes on with the
+very pictures that an unbroken one would have seen.
+"""
+
+import logging
+import shutil
+import zlib
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from tarfile import TarError
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from impasto.core.errors import BadParameter, BadPicture, ImpastoError, NotFound
+from impasto.core.files import replacing_folder
+from impasto.core.pictures.codec import decode
+from impasto.core.pictures.guard import OWN, SUFFIXES
+
+log = logging.getLogger("impasto")
+
+EVEN = 12.0
+"""A random crop whose pixels deviate by less is drawn again, `TRIES` times at most: InstanceNorm blows up its noise."""
+TRIES = 5
+
+HELD_OUT = frozenset(
+    (139, 285, 632, 724, 776, 785, 802, 872, 885, 1000, 1268, 1296, 1353, 1425, 1490, 1503, 1532, 1584, 1675, 1761)
+)
+"""COCO's numbers of the twenty photographs set aside for evaluation; val2014 has them under the same numbers."""
+
+
+def open_dataset(source: Path, cache: Path, on_unpack: Callable[[str], None] | None = None) -> list[Path]:
+    """The photographs in a folder (searched through) or an archive (.zip, .tar.gz, .tar), sorted by path.
+
+    TinyImageNet's validation and test pictures and the photographs set aside for evaluation are left out. An archive
+    is unpacked once, into `cache`. Raises NotFound where there is nothing, BadParameter for an archive that
+    is none or a source without pictures.
+    """
+    paths = [path for path in _photographs(source, cache, on_unpack) if not is_held_out(path)]
+    if not paths:
+        raise BadParameter(f"No photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
+    return paths
+
+
+def open_held_out(source: Path, cache: Path, on_unpack: Callable[[str], None] | None = None) -> list[Path]:
+    """Those of `source` that are set aside for evaluation; of another set than COCO all. Raises as `open_dataset`."""
+    paths = _photographs(source, cache, on_unpack)
+    if not paths:
+        raise BadParameter(f"No photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
+    return [path for path in paths if is_held_out(path)] or paths
+
+
+def _photographs(source: Path, cache: Path, on_unpack: Callable[[str], None] | None) -> list[Path]:
+    if source.is_file():
+        source = _unpack(source, cache, on_unpack)
+    if not source.is_dir():
+        raise NotFound(f"No folder or archive of photographs at {source}.")
+    tiny = (source / "wnids.txt").exists() or any(source.glob("*/wnids.txt"))
+    return [
+        path
+        for path in sorted(source.rglob("train/*/images/*" if tiny else "*"))
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def is_held_out(path: Path) -> bool:
+    """Whether this is one of COCO's twenty that nothing is trained on."""
+    number = path.stem.rsplit("_", 1)[-1]
+    return len(number) == 12 and number.isdigit() and int(number) in HELD_OUT
+
+
+def _unpack(archive: Path, cache: Path, on_unpack: Callable[[str], None] | None) -> Path:
+    """The folder that `archive` unpacks to: kept under its name, size and time of change, complete or absent."""
+    stat = archive.stat()
+    key = sha256(f"{archive.resolve()}{stat.st_size}{stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    folder = cache / f"{archive.name.split('.')[0]}-{key}"
+    if folder.exists():
+        return folder
+    if on_unpack:
+        on_unpack(f"unpacking {archive.name} into {folder}")
+    try:
+        with replacing_folder(folder) as partial:
+            if archive.suffix == ".zip":
+                shutil.unpack_archive(archive, partial)
+            else:
+                shutil.unpack_archive(archive, partial, filter="data")
+    except (shutil.ReadError, TarError, BadZipFile, zlib.error, OSError, EOFError) as error:
+        raise BadParameter(
+            f"{archive} cannot be unpacked: {error}. It takes .zip, .tar.gz and .tar archives."
+        ) from error
+    return folder
+
+
+class Batches:
+    """Training pictures, float32 RGB 0..255: `batches(first, size, batch)` is (batch, 3, size, size).
+
+    Every photograph comes once an epoch, in an order shuffled anew each time; one that cannot be read leaves its place
+    to the next. With `augment` the short side is resized to between 1 and 1.5 times `scale` and a random square is cut
+    out, flipped or not; without, the short side is resized to `scale` and the middle is cut out (the report's
+    preparation, where scale = size).
+    """
+
+    def __init__(self, paths: list[Path], scale: int, seed: int, augment: bool) -> None:
+        self.paths, self.scale, self.seed, self.augment = paths, scale, seed, augment
+
+    def __call__(self, first: int, size: int, batch: int) -> Tensor:
+        """Pictures `first` to `first + batch` of the endless sequence of epochs."""
+        return _tensor([self._picture(first + k, size) for k in range(batch)])
+
+    def middle(self, size: int) -> Tensor:
+        """The middle of the first photograph (1, 3, size, size), whatever `augment` says."""
+        return _tensor([_cut(self._open(0), size, size, None)])
+
+    def _picture(self, index: int, size: int) -> Image.Image:
+        epoch, place = divmod(index, len(self.paths))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.paths))
+        photograph = self._open(int(order[place]))
+        if not self.augment:
+            return _cut(photograph, max(size, self.scale), size, None)
+        chance = np.random.default_rng([self.seed, 1, index])
+        return _cut(photograph, max(size, round(self.scale * chance.uniform(1, 1.5))), size, chance)
+
+    def _open(self, number: int) -> Image.Image:
+        """A photograph, or the next that can be read. Raises BadPicture where none can."""
+        for path in self.paths[number:] + self.paths[:number]:
+            try:
+                return Image.fromarray(decode(path.read_bytes(), OWN).rgb)
+            except (ImpastoError, OSError) as error:
+                log.warning("%s is passed over: %s", path, error)
+        raise BadPicture("None of the photographs can be read.")
+
+
+def _tensor(squares: list[Image.Image]) -> Tensor:
+    """(B, 3, size, size), float32."""
+    return torch.from_numpy(np.stack([np.asarray(square) for square in squares])).permute(0, 3, 1, 2).float()
+
+
+def _cut(image: Image.Image, scale: int, size: int, chance: np.random.Generator | None) -> Image.Image:
+    """Short side to `scale`, then a square of `size`: a random one, perhaps flipped, or the middle."""
+    factor = scale / min(image.size)
+    width, height = (max(size, round(side * factor)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    if chance is None:
+        left, top = (width - size) // 2, (height - size) // 2
+        return image.crop((left, top, left + size, top + size))
+    for _ in range(TRIES):
+        left, top = int(chance.integers(width - size + 1)), int(chance.integers(height - size + 1))
+        square = image.crop((left, top, left + size, top + size))
+        if np.std(np.asarray(square)) >= EVEN:
+            break
+    return ImageOps.mirror(square) if chance.random() < 0.5 else square
