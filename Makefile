@@ -8,12 +8,13 @@ SET_UP = @command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON). Inst
 	$(PYTHON) tools/setup.py
 BIN = .venv/bin
 
-.PHONY: help serve test test-compose check audit bench chaos train clean
+.PHONY: help serve test quick test-compose check audit bench chaos train clean
 
 help:
 	@echo "make serve   start the service on this machine"
 	@echo "make train   train a network: ARGS=\"--arch aonet --dataset coco --style wave\""
 	@echo "make test    run the tests"
+	@echo "make quick   run the tests of single modules, in a minute"
 	@echo "make test-compose   build the images, run them with docker-compose, and kill what can be killed"
 	@echo "make check   look for mistakes: ruff, mypy"
 	@echo "make audit   look for known holes in what is installed"
@@ -33,9 +34,13 @@ test:
 	$(SET_UP) test
 	@$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
+quick:
+	$(SET_UP) test
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not slow" tests/unit $(ARGS)
+
 test-compose:
 	$(SET_UP) test
-	@tests/compose.sh $(ARGS)
+	@tests/faults/compose.sh $(ARGS)
 
 check:
 	$(SET_UP) dev
@@ -53,7 +58,7 @@ bench:
 
 chaos:
 	$(SET_UP) test
-	@$(BIN)/pytest tests/test_chaos.py tests/test_hostile.py tests/test_load.py tests/test_contract.py --full -s $(ARGS)
+	@$(BIN)/pytest tests/faults --full --timeout 3600 -s $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

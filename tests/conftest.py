@@ -1,6 +1,7 @@
 """Fixtures of several tests: a small zoo of untrained networks, and settings that stay in a temporary folder."""
 
 import os
+import shutil
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch: several processes with all cores each only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -26,7 +27,7 @@ from impasto.core.nets.vgg import VGG16, load_encoder, load_vgg16
 from impasto.core.nets.weights import ENCODER
 from impasto.core.params import TrainParams
 from impasto.core.settings import Settings
-from tests.servers import RedisServer
+from tests.helpers.servers import RedisServer
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -149,6 +150,20 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="the fault tests at full length: `make chaos`")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say last what was not tested for want of a program, and the command that brings it."""
+    missing = [name for name in ("redis-server", "chromium") if not shutil.which(name)]
+    skipped = [
+        report for report in terminalreporter.stats.get("skipped", []) if "not installed" in str(report.longrepr)
+    ]
+    if missing and skipped:
+        terminalreporter.write_line(
+            f"{len(skipped)} tests were skipped for want of {' and '.join(missing)}. "
+            f"On Debian and Ubuntu: sudo apt-get install {' '.join(missing)}",
+            yellow=True,
+        )
 
 
 @pytest.fixture

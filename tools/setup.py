@@ -29,6 +29,8 @@ PATIENCE = 3.0
 
 
 def main() -> None:
+    if "test" in sys.argv[1:]:
+        install_programs()
     note = read_note()
     index = os.environ.get("TORCH_INDEX", "")
     extras = sorted({*note["extras"], *sys.argv[1:]})
@@ -49,6 +51,16 @@ def main() -> None:
         stop("pip could not install the packages in pyproject.toml: its reason is above.")
     NOTE.write_text(json.dumps({"project": project(), "extras": extras, "torch": note["torch"]}))
     say("Set up.")
+
+
+def install_programs() -> None:
+    """The tests start a Redis of their own, and drive a Chromium through the page. Where we may install them, we do;
+    elsewhere the tests that need them are skipped, and the last line says what to do."""
+    missing = [name for name in ("redis-server", "chromium") if not shutil.which(name)]
+    if missing and shutil.which("apt-get") and os.geteuid() == 0:
+        say(f"Installing {' and '.join(missing)}, for the tests …")
+        for command in (["update", "-q"], ["install", "-qy", "--no-install-recommends", *missing]):
+            subprocess.call(["apt-get", *command], env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"))
 
 
 def read_note() -> dict:

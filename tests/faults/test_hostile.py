@@ -22,12 +22,12 @@ from PIL import Image
 
 from impasto.core.pictures.sandbox import SECONDS
 from impasto.core.settings import ROOT, Settings
-from tests.corpus import Bad, corpus
-from tests.figures import report
-from tests.forms import multipart
-from tests.fuzz import mutations
-from tests.pictures import planted, sample, saved
-from tests.processes import Process, Service, wait_for
+from tests.helpers.corpus import Bad, corpus
+from tests.helpers.figures import report
+from tests.helpers.forms import multipart
+from tests.helpers.fuzz import mutations
+from tests.helpers.pictures import planted, sample, saved
+from tests.helpers.processes import Process, Service, wait_for
 
 WRONG = {400, 413, 415}
 """Statuses of a picture that is refused."""

@@ -18,7 +18,7 @@ from impasto.core.jobs.transitions import LEASE
 from impasto.core.logs import JsonLines
 from impasto.core.pictures.codec import Picture, encode
 from impasto.core.settings import Settings
-from tests.work import with_our_styles
+from tests.helpers.work import with_our_styles
 
 HERE = ("127.0.0.1", 50000)
 ELSEWHERE = ("192.0.2.7", 50000)

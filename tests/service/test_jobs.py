@@ -24,8 +24,8 @@ from impasto.core.jobs.record import Job, News, Progress
 from impasto.core.pictures.codec import Picture, encode
 from impasto.core.settings import Settings
 from impasto.worker.embedded import supervise
-from tests.servers import free_port
-from tests.work import until, with_our_styles
+from tests.helpers.servers import free_port
+from tests.helpers.work import until, with_our_styles
 
 HERE = ("127.0.0.1", 50000)
 

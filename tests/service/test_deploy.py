@@ -1,4 +1,4 @@
-"""The compose files, as far as they can be tested without Docker; tests/compose.sh runs them."""
+"""The compose files, as far as they can be tested without Docker; tests/faults/compose.sh runs them."""
 
 import re
 

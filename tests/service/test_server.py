@@ -22,10 +22,10 @@ from impasto.core.jobs.open import open_store
 from impasto.core.jobs.record import Job
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.settings import Settings
-from tests.forms import multipart
-from tests.pictures import saved
-from tests.processes import Service, wait_for
-from tests.work import with_our_styles
+from tests.helpers.forms import multipart
+from tests.helpers.pictures import saved
+from tests.helpers.processes import Service, wait_for
+from tests.helpers.work import with_our_styles
 
 POST = b"POST /stylize?style=plain HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
 LARGE = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n"

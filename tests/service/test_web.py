@@ -17,7 +17,7 @@ from impasto.api.services.upload_cache import MOST, Recent
 from impasto.core.errors import PictureGone
 from impasto.core.pictures.codec import Picture, encode
 from impasto.core.settings import ROOT, Settings
-from tests.work import with_our_styles
+from tests.helpers.work import with_our_styles
 
 
 @pytest.fixture

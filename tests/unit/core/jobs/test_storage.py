@@ -7,7 +7,7 @@ import pytest
 
 from impasto.core.errors import NoSpace, NotFound, Unavailable
 from impasto.core.jobs.storage import FolderStorage, Storage, open_storage
-from tests.servers import free_port
+from tests.helpers.servers import free_port
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PACKAGES = {"core": {"core"}, "api": {"api", "core"}, "worker": {"worker", "core"}}
 """A package -> those that it may import."""
 WEB_AND_QUEUE = {"fastapi", "starlette", "uvicorn", "celery", "kombu", "urllib3", "click"}

@@ -12,8 +12,8 @@ import pytest
 from impasto.core.jobs.open import open_store
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.settings import ROOT, Settings
-from tests.processes import Service
-from tests.work import with_our_styles
+from tests.helpers.processes import Service
+from tests.helpers.work import with_our_styles
 
 
 @pytest.fixture
@@ -43,7 +43,15 @@ def service(settings: Settings, tmp_path) -> Iterator[Service]:
 @pytest.mark.parametrize("phases", ["examples,coverage,fuzzing", "stateful"])
 def test_the_service_does_what_its_description_says(service, phases, full):
     url = f"http://localhost:{service.port}/openapi.json"
-    command = [sys.executable, "-um", "schemathesis.cli", "--config-file", "tests/schemathesis.toml", "run", url]
+    command = [
+        sys.executable,
+        "-um",
+        "schemathesis.cli",
+        "--config-file",
+        "tests/helpers/schemathesis.toml",
+        "run",
+        url,
+    ]
     command += ["--phases", phases, "-n", "200" if full else "3", "--seed", "1", "--no-shrink", "--max-failures", "20"]
     command += ["--request-timeout", "20"]
     if phases == "stateful":  # Hypothesis ends each attempt early, as jobs come and go; so again, as long as this:

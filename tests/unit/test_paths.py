@@ -15,7 +15,7 @@ from impasto.api.keys import Keys
 from impasto.api.main import create_app
 from impasto.core.pictures.codec import Picture, encode
 from impasto.core.settings import Settings
-from tests.work import with_our_styles
+from tests.helpers.work import with_our_styles
 
 CANARY = b"canary: nobody may read this"
 

@@ -2,16 +2,16 @@
 # The images and docker-compose.yml for real: builds them, runs jobs through Celery to their ends, kills what can be
 # killed, and prints what it saw. `make test-compose`; needs a Docker engine, docker-compose, curl, and some minutes.
 #
-#   tests/compose.sh            everything
-#   tests/compose.sh single     the named parts alone: secret build up curl jobs kill stop scale s3 single
+#   tests/faults/compose.sh            everything
+#   tests/faults/compose.sh single     the named parts alone: secret build up curl jobs kill stop scale s3 single
 #
 # API_TORCH_INDEX and WORKER_TORCH_INDEX say where torch comes from, as they do for docker-compose build.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 work=$(mktemp -d)
 touch "$work/env" # a .env of somebody's own says nothing here
-port=$(.venv/bin/python -c 'from tests.servers import free_port; print(free_port())')
+port=$(.venv/bin/python -c 'from tests.helpers.servers import free_port; print(free_port())')
 url=http://localhost:$port
 password=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 moto=
@@ -245,7 +245,7 @@ part_scale() {
 part_s3() {
     local gateway id keys moto_port
     gateway=$(docker network inspect bridge -f '{{(index .IPAM.Config 0).Gateway}}')
-    moto_port=$(.venv/bin/python -c 'from tests.servers import free_port; print(free_port())')
+    moto_port=$(.venv/bin/python -c 'from tests.helpers.servers import free_port; print(free_port())')
     .venv/bin/moto_server -H "$gateway" -p "$moto_port" >"$work/moto.log" 2>&1 &
     moto=$!
     until_true 60 curl -sf "http://$gateway:$moto_port/"

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from tests.pictures import FORMATS, display_p3, oriented, sample, saved, slope
+from tests.helpers.pictures import FORMATS, display_p3, oriented, sample, saved, slope
 
 INTERESTING = (
     b"\0",

@@ -21,8 +21,8 @@ from impasto.core.nets.checkpoints import Zoo, read_card
 from impasto.core.pictures.codec import decode
 from impasto.core.settings import ROOT, Settings
 from impasto.worker.jobs.attempt import run_job
-from tests.processes import children
-from tests.work import gatys_job, train_job, until, with_our_styles
+from tests.helpers.processes import children
+from tests.helpers.work import gatys_job, train_job, until, with_our_styles
 
 LONG = 10_000
 """Evaluations that nobody waits for."""

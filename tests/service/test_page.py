@@ -17,8 +17,8 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from impasto.api.keys import Keys
 from impasto.core.settings import ROOT, Settings
-from tests.browser import SIZES, Visitor, chromium
-from tests.processes import Service
+from tests.helpers.browser import SIZES, Visitor, chromium
+from tests.helpers.processes import Service
 
 CAT = ROOT / "api/web/cat.jpg"
 ANSWERED = ("Failed to load resource",)

@@ -22,9 +22,9 @@ import pytest
 from PIL import Image
 
 from impasto.core.settings import ROOT, Settings
-from tests.figures import percentile, report
-from tests.forms import multipart
-from tests.processes import Process, Service, wait_for
+from tests.helpers.figures import percentile, report
+from tests.helpers.forms import multipart
+from tests.helpers.processes import Process, Service, wait_for
 
 SLOTS, QUEUE = 2, 16
 PASSING = 3
@@ -175,7 +175,7 @@ def test_many_requests_in_a_row(service, photo, full):
 def test_two_hundred_slow_connections(service, full):
     """100 slow headers and 100 slow bodies, under the limits as they are set; /livez is asked all the while."""
     if not full:
-        pytest.skip("tests/test_server.py has this in short: make chaos")
+        pytest.skip("tests/service/test_server.py has this in short: make chaos")
     body, headers = multipart(("image", bytes(100_000)))
     head = f"POST /stylize?style=wave HTTP/1.1\r\nHost: localhost\r\nContent-Type: {headers['Content-Type']}\r\n"
     start = {"header": head.encode(), "body": f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:200]}

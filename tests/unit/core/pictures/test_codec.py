@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 from impasto.core.errors import BadParameter, BadPicture, ImpastoError, TooLarge, UnsupportedFormat
 from impasto.core.pictures.codec import MEDIA_TYPES, Picture, decode, encode, resize
 from impasto.core.pictures.guard import READABLE, Limits, fit
-from tests.pictures import (
+from tests.helpers.pictures import (
     FORMATS,
     LOSSLESS,
     LOSSY,

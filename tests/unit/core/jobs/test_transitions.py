@@ -12,7 +12,7 @@ from impasto.core.jobs.record import Failure, Job, News, Progress
 from impasto.core.jobs.redis import RedisStore
 from impasto.core.jobs.sqlite import SqliteStore
 from impasto.core.jobs.transitions import LEASE, LOSSES, SILENCE, Jobs
-from tests.servers import free_port
+from tests.helpers.servers import free_port
 
 
 class Clock:

@@ -25,11 +25,11 @@ from impasto.core.jobs.storage import open_storage
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.pictures.codec import Picture, encode
 from impasto.core.settings import Settings
-from tests.figures import report
-from tests.forms import multipart
-from tests.processes import Process, Service, celery_worker, environment, supervisor, wait_for
-from tests.servers import RedisServer
-from tests.work import gatys_job, until, with_our_styles
+from tests.helpers.figures import report
+from tests.helpers.forms import multipart
+from tests.helpers.processes import Process, Service, celery_worker, environment, supervisor, wait_for
+from tests.helpers.servers import RedisServer
+from tests.helpers.work import gatys_job, until, with_our_styles
 
 LONG = 10_000
 

@@ -24,7 +24,7 @@ from impasto.cli import cli
 from impasto.core.errors import PictureGone
 from impasto.core.params import PaintParams
 from impasto.core.settings import ROOT, Settings
-from tests.servers import free_port
+from tests.helpers.servers import free_port
 from tools.settings_page import page
 
 

@@ -1,7 +1,7 @@
 """Workers that are given up after seconds, so that a test need not wait for half a minute each time.
 
-    python -m tests.impatient embedded
-    celery -A tests.impatient worker …
+    python -m tests.helpers.impatient embedded
+    celery -A tests.helpers.impatient worker …
 
 What is impatient is how long silence may last; all else is the real thing. With IMPASTO_PATIENT=1 that is, too.
 """

@@ -10,8 +10,8 @@ from impasto.core.memory import memory_limit
 from impasto.core.names import STRIDES
 from impasto.core.settings import Settings
 from impasto.core.stylize.budget import PACE, PAINTED, PICTURE, Budget, Work
-from tests.pictures import saved
-from tests.test_api import opened, problem, stylize
+from tests.helpers.pictures import saved
+from tests.service.test_stylize import opened, problem, stylize
 
 SQUARE = Work(100, 100, "aonet")
 """10,000 pixels, all of them shown."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import psutil
 
 from impasto.core.settings import ROOT, Settings
-from tests.servers import free_port
+from tests.helpers.servers import free_port
 
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
@@ -73,10 +73,10 @@ def children(pid: int | None = None) -> list[psutil.Process]:
 
 
 def supervisor(settings: Settings, log: Path, **more: str) -> Process:
-    return Process([sys.executable, "-m", "tests.impatient", "embedded"], environment(settings, **more), log)
+    return Process([sys.executable, "-m", "tests.helpers.impatient", "embedded"], environment(settings, **more), log)
 
 
-def celery_worker(settings: Settings, log: Path, app: str = "tests.impatient", **more: str) -> Process:
+def celery_worker(settings: Settings, log: Path, app: str = "tests.helpers.impatient", **more: str) -> Process:
     command = [sys.executable, "-m", "celery", "-A", app, "worker", "-Q", "gatys,train", "-l", "info"]
     return Process(command, environment(settings, **more), log)
 

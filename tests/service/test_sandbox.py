@@ -19,8 +19,8 @@ from impasto.core.pictures import sandbox_child as decoder
 from impasto.core.pictures.codec import decode
 from impasto.core.pictures.sandbox import Cage, InPlace, Terms, open_cage
 from impasto.core.settings import ROOT
-from tests.pictures import display_p3, far, oriented, png, sample, saved, slope, slow_picture
-from tests.processes import wait_for
+from tests.helpers.pictures import display_p3, far, oriented, png, sample, saved, slope, slow_picture
+from tests.helpers.processes import wait_for
 
 
 @pytest.fixture

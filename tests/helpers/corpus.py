@@ -1,6 +1,6 @@
 """Bad pictures: files that want a decoder to crash, to hang, to take all memory, or to be taken for something else.
 
-python -m tests.corpus <folder>     writes them there
+python -m tests.helpers.corpus <folder>     writes them there
 """
 
 import io
@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
 
-from tests.pictures import chunk, display_p3, iccp, oriented, png, sample, saved, slope, slow_picture, tiff
+from tests.helpers.pictures import chunk, display_p3, iccp, oriented, png, sample, saved, slope, slow_picture, tiff
 
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "HEIF", "AVIF")
 
