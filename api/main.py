@@ -15,6 +15,7 @@ from impasto.api import errors
 from impasto.api.metrics import Metrics
 from impasto.api.middleware.access import Gate
 from impasto.api.middleware.body_limit import BodyLimit
+from impasto.api.middleware.form_charset import Utf8Forms
 from impasto.api.middleware.headers import SafeHeaders
 from impasto.api.middleware.request_log import Requests
 from impasto.api.routers import health, jobs, meta, models, stylize
@@ -57,6 +58,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (meta.router, stylize.router, models.router, slow, health.router):
         app.include_router(router)
     app.mount("/web", meta.compressed)
+    app.add_middleware(Utf8Forms)
     app.add_middleware(BodyLimit, settings.max_bytes, larger={"/jobs": settings.max_upload}, together=settings.max_held)
     app.add_middleware(Gate, settings=settings)
     if origins := settings.listed("origins"):

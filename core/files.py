@@ -27,6 +27,17 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def create(path: Path, source: Path) -> None:
+    """Copy `source` to `path`, whole or not at all. Raises FileExistsError where there is something already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix) as file:
+        temporary = Path(file.name)
+        shutil.copyfile(source, temporary)
+        _sync(temporary)
+        temporary.chmod(0o644)
+        os.link(temporary, path)
+
+
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends; where another was first, that one stays."""

@@ -36,6 +36,8 @@ FILES: dict[Kind, set[str]] = {"gatys": {"image", "style_image"}, "train": {"sty
 RECIPES: tuple[Literal["ours", "report"], ...] = ("ours", "report")
 LONGEST = 20  # times the shorter side: a strip would be enlarged to billions of pixels
 MOST_ENTRIES = 20_000  # of a zip file, whose directory is read whole
+PLAIN_ZIP = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Packings that are unpacked no further than is read. Of a kilobyte of bzip2 or LZMA gigabytes come at once."""
 MOST_STYLES = 8  # pictures that one style is blended from
 LONGEST_DECODING = 300.0  # seconds, of all photographs of a training together
 
@@ -258,6 +260,11 @@ class Submission:
                 with zipfile.ZipFile(upload.file) as archive:
                     members = [info for info in archive.infolist() if _is_picture(info.filename)]
                     for info in members:
+                        if info.compress_type not in PLAIN_ZIP:
+                            raise BadParameter(
+                                f"{upload.filename}: {info.filename} is packed in a rare way. Make the archive with "
+                                "zip, which stores or deflates."
+                            )
                         with archive.open(info) as member:
                             data = member.read(self.settings.max_bytes + 1)
                         yield info.filename, data

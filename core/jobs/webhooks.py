@@ -8,6 +8,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from impasto.core.errors import BadParameter
 
+TRANSLATED = [ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "2001::/32")]
+"""Networks of IPv6 with an IPv4 address inside, which a gateway would call: NAT64, IPv4-compatible and Teredo."""
+
+CLOUD = {"168.63.129.16"}
+"""Public addresses that lead inside all the same: Azure's, of its host."""
+
 
 def check_url(url: str, private: bool = False) -> tuple[SplitResult, str]:
     """The parts of a URL, and the address to connect to: the one checked, whatever its name says a moment later.
@@ -20,6 +26,8 @@ def check_url(url: str, private: bool = False) -> tuple[SplitResult, str]:
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError as error:
         raise BadParameter(f"webhook: {url[:200]!r} is no URL: {error}.") from error
+    if not private and port not in (80, 443) and port < 1024:
+        raise BadParameter(f"webhook: port {port} is another service's: use 80, 443, or one above 1023.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadParameter(f"webhook: {url[:200]!r} is no http:// or https:// URL.")
     try:
@@ -43,6 +51,8 @@ def sign(secret: str, id: str, timestamp: int, body: bytes) -> str:
 
 def _is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address) and (mapped := ip.ipv4_mapped or ip.sixtofour):
-        ip = mapped
-    return ip.is_global and not ip.is_multicast
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.is_site_local or any(ip in network for network in TRANSLATED):
+            return False
+        ip = ip.ipv4_mapped or ip.sixtofour or ip
+    return ip.is_global and not ip.is_multicast and str(ip) not in CLOUD

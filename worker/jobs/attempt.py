@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from impasto.core.errors import Gone, ImpastoError, NoSpace, NotFound, Unavailable
-from impasto.core.files import replacing, write_bytes
+from impasto.core.errors import Conflict, Gone, ImpastoError, NoSpace, NotFound, Unavailable
+from impasto.core.files import create, write_bytes
 from impasto.core.jobs.record import Failure, Job, News, Status
 from impasto.core.jobs.storage import Storage
 from impasto.core.jobs.transitions import HEARTBEAT, Jobs
@@ -158,22 +158,42 @@ class Attempt:
         elif ending == "stopped":
             self._persist(lambda: self.jobs.release(self.mine, news))
         else:
-            published = self._publish() if ending == "succeeded" and self.mine.publishes else None
-            ended = self._persist(lambda: self.jobs.finish(self.mine, ending, news, message.error))
+            published, error = None, message.error
+            if ending == "succeeded" and self.mine.publishes:
+                try:
+                    published = self._publish()
+                except Conflict as taken:
+                    ending, error = "failed", Failure(code=taken.code, message=taken.message)
+            ended = self._persist(lambda: self.jobs.finish(self.mine, ending, news, error))
             if ended:
                 for attempt in range(1, self.mine.attempt + 1):  # nobody will go on from there
                     self.storage.erase(f"jobs/{self.mine.id}/{attempt}/state.pt")
             elif published and self._status() in (None, "canceled"):
                 published.unlink(missing_ok=True)
+                _publisher(published).unlink(missing_ok=True)
             log.info("job %s %s", self.mine.id, ending)
         if self._status() is None:
             self.storage.erase(f"jobs/{self.mine.id}")
 
     def _publish(self) -> Path:
-        """Let the zoo have a trained network: its name is this job's own until it is over."""
-        path = place(self.settings.styles, TrainJobParams(**self.mine.params).training())
-        with replacing(path) as temporary:
-            shutil.copyfile(self.folder / "result.safetensors", temporary)
+        """Let the zoo have a trained network, once: an attempt before this one may have, and not lived to tell.
+
+        Raises Conflict where the name is another's: nothing is replaced, whatever was checked when the job came.
+        """
+        params = TrainJobParams(**self.mine.params).training()
+        path = place(self.settings.styles, params)
+        mark = _publisher(path)
+        if path.exists() and mark.exists() and mark.read_text() == self.mine.id:
+            return path
+        try:
+            if place(self.settings.models, params).exists() or path.exists():
+                raise FileExistsError
+            write_bytes(mark, self.mine.id.encode())
+            create(path, self.folder / "result.safetensors")
+        except FileExistsError:
+            raise Conflict(
+                f"There is a model {self.mine.publishes} already. Submit the training again, with another name."
+            ) from None
         return path
 
     def _status(self) -> Status | None:
@@ -193,3 +213,8 @@ class Attempt:
                     raise
                 log.warning("%s Trying again.", error)
                 time.sleep(1)
+
+
+def _publisher(model: Path) -> Path:
+    """The file beside a model that holds the id of the job that published it."""
+    return model.with_suffix(".job")

@@ -1,0 +1,122 @@
+"""Attacks that once worked, by somebody who has read the code: each is of a kind, and the kind is closed."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from impasto.api.main import create_app
+from impasto.core.errors import BadParameter
+from impasto.core.jobs.webhooks import check_url
+from impasto.core.nets.checkpoints import place
+from impasto.core.params import TrainJobParams
+from impasto.core.pictures.codec import Picture, encode
+from tests.helpers.forms import multipart
+from tests.helpers.work import train_job
+from tests.service.test_attempt import Place
+
+
+@pytest.fixture
+def client(settings):
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+@pytest.fixture
+def png(photo):
+    return encode(Picture(photo), "png")
+
+
+@pytest.mark.parametrize(
+    "charset", ["punycode", "utf-7", "unicode_escape", "undefined", "idna", "UTF-16", '"punycode"', "hex", ""]
+)
+def test_a_form_in_another_encoding_is_not_parsed(client, charset):
+    """400 KB of punycode held the event loop for 17 s; a lone surrogate ended in a 500."""
+    body, headers = multipart(("note", "a" * 400_000 + "-" + "b" * 400))
+    headers["Content-Type"] += f"; charset={charset}"
+    answer = client.post("/jobs", content=body, headers=headers)
+    assert answer.status_code == 422, answer.text
+    assert "send UTF-8" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf8"', "us-ascii"])
+def test_a_form_that_says_that_it_is_utf_8_is_read(client, charset):
+    body, headers = multipart(("kind", "gatys"), ("stýle", "wave"))
+    headers["Content-Type"] += f"; charset={charset}"
+    answer = client.post("/jobs", content=body, headers=headers)
+    assert answer.status_code == 422 and "send UTF-8" not in answer.text
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_an_archive_is_stored_or_deflated(client, png, packing):
+    """Of 1,273 bytes of bzip2 the service had 3.8 GB."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", packing) as file:
+        file.writestr("a.jpg", bytes(10_000_000))
+    assert len(archive.getvalue()) < 10_000
+    files = {"style_image": png, "content_images": ("photographs.zip", archive.getvalue())}
+    answer = client.post("/jobs", data={"kind": "train", "name": "mine"}, files=files)
+    assert answer.status_code == 422, answer.text
+    assert "stores or deflates" in answer.json()["detail"]
+    assert client.app.state.service.storage.groups("jobs") == {}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[64:ff9b::a9fe:a9fe]/",  # 169.254.169.254 behind NAT64
+        "http://[64:ff9b:1::a9fe:a9fe]/",
+        "http://[fec0::1]/",
+        "http://[::7f00:1]/",
+        "http://168.63.129.16/",
+        "http://[::ffff:168.63.129.16]/",
+    ],
+)
+def test_an_address_that_leads_inside_is_not_called(url):
+    with pytest.raises(BadParameter, match="private address"):
+        check_url(url)
+
+
+@pytest.mark.parametrize("port", [22, 25, 444, 1023])
+def test_a_port_of_another_service_is_not_called(port):
+    with pytest.raises(BadParameter, match=f"port {port}"):
+        check_url(f"http://8.8.8.8:{port}/")
+    for fine in (80, 443, 1024, 8080):
+        assert check_url(f"http://8.8.8.8:{fine}/")
+
+
+@pytest.fixture
+def worker(settings):
+    place = Place(settings)
+    yield place
+    place.stopping.set()
+    place.wait()
+    place.jobs.store.close()
+
+
+@pytest.mark.parametrize("folder", ["models", "styles"])
+def test_a_training_takes_no_name_that_is_another_models(worker, photo, tmp_path, folder):
+    """The name is looked at when the job comes, and by an idempotency key that was known, not even then."""
+    job = train_job(worker.storage, np.kron(photo, np.ones((2, 2, 1), np.uint8)), tmp_path)
+    folders = {"models": tmp_path / "bundled", "styles": worker.settings.styles}
+    worker.settings = worker.settings.model_copy(update={"models": folders["models"]})
+    theirs = place(folders[folder], TrainJobParams(**job.params).training())
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"somebody else's")
+    done = worker.run(job)
+    assert (done.status, done.error.code) == ("failed", "conflict"), done
+    assert theirs.read_bytes() == b"somebody else's"
+    assert "another name" in done.error.message
+
+
+def test_a_training_that_was_published_before_its_worker_died_is_no_conflict(worker, photo, tmp_path):
+    job = train_job(worker.storage, np.kron(photo, np.ones((2, 2, 1), np.uint8)), tmp_path)
+    mine = place(worker.settings.styles, TrainJobParams(**job.params).training())
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"published")
+    mine.with_suffix(".job").write_text(job.id)
+    done = worker.run(job)
+    assert done.status == "succeeded", done.error
+    assert mine.read_bytes() == b"published"
