@@ -102,7 +102,9 @@ class ObjectiveParams(BaseModel):
     @model_validator(mode="after")
     def _some_weight(self) -> Self:
         if not self.content_weight and not self.style_weight:
-            raise ValueError("content_weight and style_weight are both 0: there is nothing to learn and nothing to paint")
+            raise ValueError(
+                "content_weight and style_weight are both 0: there is nothing to learn and nothing to paint"
+            )
         return self
 
 

@@ -86,7 +86,8 @@ async def _paint(
     """What `work` makes of the picture, inline under a name; with the seconds that it took in all and in each part,
     and the token by which what was sent can be painted again."""
     begun = time.perf_counter()
-    data = await _sent(here, image, params.picture)
+    owner = request.state.caller.name
+    data = await _sent(here, image, params.picture, owner)
     _check_form(await request.form())
     request.app.state.metrics.cache("picture", params.picture is not None)
     painted = await here.slots.run(lambda: work(data), request)
@@ -96,7 +97,7 @@ async def _paint(
         "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
         "ETag": f'"{painted.etag}"',
     }
-    if token := params.picture or here.recent.keep(data):
+    if token := params.picture or here.recent.keep(data, owner):
         headers["Impasto-Picture"] = token
     return Response(painted.data, media_type=MEDIA_TYPES[params.format], headers=headers)
 
@@ -112,10 +113,10 @@ def _check_form(form: FormData) -> None:
         raise BadParameter(f"image was sent {count} times: send one picture at a time.")
 
 
-async def _sent(here: Service, image: UploadFile | None, token: str | None) -> bytes:
+async def _sent(here: Service, image: UploadFile | None, token: str | None, owner: str | None) -> bytes:
     """The picture, sent now or a short while ago."""
     if image and token:
         raise BadParameter("image and picture were both sent: send a new picture, or name one that was sent before.")
     if not image and token is None:
         raise BadParameter(NO_PICTURE)
-    return await image.read() if image else here.recent.get(token or "")
+    return await image.read() if image else here.recent.get(token or "", owner)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from impasto.api.keys import Keys
 from impasto.api.main import create_app
 from impasto.core.errors import BadParameter
 from impasto.core.jobs.webhooks import check_url
@@ -47,6 +48,18 @@ def test_a_form_that_says_that_it_is_utf_8_is_read(client, charset):
     headers["Content-Type"] += f"; charset={charset}"
     answer = client.post("/jobs", content=body, headers=headers)
     assert answer.status_code == 422 and "send UTF-8" not in answer.text
+
+
+def test_a_pictures_token_serves_the_key_that_sent_it(settings, png, tmp_path):
+    """With strength=0 a token read the photograph of another client."""
+    keys = Keys(tmp_path / "keys")
+    ann, bob = ({"Authorization": f"Bearer {keys.add(name, ['stylize'], None)}"} for name in ("ann", "bob"))
+    with TestClient(create_app(settings.model_copy(update={"keys": str(keys.path)}))) as client:
+        path = "/stylize?style=plain&strength=0"
+        token = client.post(path, files={"image": png}, headers=ann).headers["Impasto-Picture"]
+        assert client.post(f"{path}&picture={token}", headers=ann).status_code == 200
+        answer = client.post(f"{path}&picture={token}", headers=bob)
+        assert (answer.status_code, answer.json()["error"]) == (404, "picture_gone")
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
