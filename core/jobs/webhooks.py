@@ -26,8 +26,6 @@ def check_url(url: str, private: bool = False) -> tuple[SplitResult, str]:
         port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError as error:
         raise BadParameter(f"webhook: {url[:200]!r} is no URL: {error}.") from error
-    if not private and port not in (80, 443) and port < 1024:
-        raise BadParameter(f"webhook: port {port} is another service's: use 80, 443, or one above 1023.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadParameter(f"webhook: {url[:200]!r} is no http:// or https:// URL.")
     try:
@@ -40,6 +38,8 @@ def check_url(url: str, private: bool = False) -> tuple[SplitResult, str]:
             raise BadParameter(
                 f"webhook: {parts.hostname} is {address}, a private address; IMPASTO_WEBHOOK_PRIVATE=1 allows such."
             )
+    if not private and port not in (80, 443) and port < 1024:
+        raise BadParameter(f"webhook: port {port} is another service's: use 80, 443, or one above 1023.")
     return parts, addresses[0]
 
 
