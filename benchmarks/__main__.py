@@ -1,4 +1,4 @@
-"""Prints the tables of the README's "How fast it is": all, or those named, as in `python -m benchmarks gatys`."""
+"""Print the tables of docs/benchmarks.md: all, or those named, as in `python -m benchmarks gatys`."""
 
 import sys
 

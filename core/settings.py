@@ -67,7 +67,9 @@ class Settings(BaseSettings):
     styles: Path = Field(Path("data/styles"), description="the models trained here")
     datasets: Path = Field(Path("data/datasets"), description="prepared datasets: folders of photographs, or archives")
     cache: Path = Field(Path("~/.cache/impasto"), description="compiled models and unpacked datasets; can be deleted")
-    vgg16: str = Field("bundled", description="the loss network: bundled, imagenet or the path of a .pth")
+    vgg16: str = Field(
+        "bundled", description="the loss network: bundled, imagenet, or the path of a .safetensors or .pth"
+    )
 
     device: Device = Field("auto", description="where networks run; auto is a GPU if there is one")
     threads: int = Field(0, ge=0, description="threads of one painting on the CPU; 0 is all cores")
@@ -93,7 +95,9 @@ class Settings(BaseSettings):
     slots: int = Field(2, ge=1, description="pictures worked on at once")
     queue: int = Field(16, ge=0, description="pictures that may wait for a slot")
 
-    jobs: bool = Field(True, description="take on jobs; without them nothing is kept, and only /stylize paints")
+    jobs: bool = Field(
+        True, description="take on jobs; without them nothing is kept, and only /stylize and /compare paint"
+    )
     store: str = Field("data/jobs.sqlite", description="the records of jobs: a file of SQLite, or redis://…")
     storage: str = Field("data/jobs", description="what jobs were sent and made: a folder, or s3://bucket/prefix")
     broker: str = Field("", description="redis://… hands jobs to Celery workers; without it they run beside the API")

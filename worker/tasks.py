@@ -1,6 +1,6 @@
 """The Celery app: an id comes in, `worker.jobs.attempt` does the work.
 
-    celery -A worker.tasks worker -Q gatys,train
+    celery -A impasto.worker.tasks worker -Q gatys,train
 
 The broker only carries ids and may lose or repeat them; the store of jobs knows what is to be done. torch is never
 loaded here: in a forked process its first convolution would hang.

@@ -138,7 +138,7 @@ part_up() {
 
 part_curl() {
     local line
-    line=$(grep -m1 'curl -F image' README.md | sed "s|localhost:8000|localhost:$port|; s|cat.jpg|docs/cat.jpg|; s|-o painted.png|-sSf -o $work/cat.png|")
+    line=$(grep -m1 'curl -F image' README.md | sed "s|localhost:8000|localhost:$port|; s|-o painted.png|-sSf -o $work/cat.png|")
     sh -c "$line"
     say "the README's curl line painted $(stat -c %s "$work/cat.png") bytes of PNG"
 }
