@@ -14,7 +14,7 @@ help:
 	@echo "make serve   start the service on this machine"
 	@echo "make train   train a network: ARGS=\"--arch aonet --dataset coco --style wave\""
 	@echo "make test    run the tests"
-	@echo "make quick   run the tests of single modules, in a minute"
+	@echo "make quick   run the tests of single modules, in a minute or two"
 	@echo "make test-compose   build the images, run them with docker-compose, and kill what can be killed"
 	@echo "make check   look for mistakes: ruff, mypy"
 	@echo "make audit   look for known holes in what is installed"

@@ -10,10 +10,11 @@ from tempfile import NamedTemporaryFile, mkdtemp
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     """A temporary path beside `path`; when the block ends it is synced and takes the place of `path`.
 
-    When the block raises, `path` stays as it was.
+    When the block raises, `path` stays as it was. With `exclusive` nothing is replaced: raises FileExistsError where
+    there is something at `path` by then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix, delete=False) as file:
@@ -22,20 +23,12 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         _sync(temporary)
         temporary.chmod(0o644)
-        temporary.replace(path)
+        if exclusive:
+            os.link(temporary, path)
+        else:
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def create(path: Path, source: Path) -> None:
-    """Copy `source` to `path`, whole or not at all. Raises FileExistsError where there is something already."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix) as file:
-        temporary = Path(file.name)
-        shutil.copyfile(source, temporary)
-        _sync(temporary)
-        temporary.chmod(0o644)
-        os.link(temporary, path)
 
 
 @contextmanager

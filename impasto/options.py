@@ -1,6 +1,7 @@
 """Command line options made from a pydantic model, where defaults, bounds and help live; and the settings."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -30,6 +31,20 @@ def options(model: type[BaseModel], *, only: Iterable[str] | None = None, defaul
         return command
 
     return decorate
+
+
+def learning(command: F) -> F:
+    """A decorator: the options of a command that learns from pictures and writes one file."""
+    pictures = "Pictures: a folder or an archive; several are put together.  [default: coco, as fetched]"
+    for option in (
+        click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write it to."),
+        click.option(
+            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights and the crops."
+        ),
+        click.option("--data", type=click.Path(path_type=Path), multiple=True, help=pictures),
+    ):
+        command = option(command)
+    return command
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:

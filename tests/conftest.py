@@ -26,8 +26,11 @@ from impasto.core.nets.squeezenet import load_squeezenet
 from impasto.core.nets.vgg import VGG16, load_encoder, load_vgg16
 from impasto.core.nets.weights import ENCODER
 from impasto.core.params import TrainParams
+from impasto.core.pictures.codec import Picture, encode
 from impasto.core.settings import Settings
+from tests.helpers.processes import children
 from tests.helpers.servers import RedisServer
+from tests.helpers.work import Place
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -116,6 +119,24 @@ def photo() -> np.ndarray:
     """uint8 (37, 50, 3): odd, smooth and coloured, as photographs are."""
     rows, columns = np.mgrid[0:37, 0:50]
     return np.stack([rows * 6, columns * 5, 255 - rows * 3 - columns], axis=2).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def png(photo: np.ndarray) -> bytes:
+    """`photo` as a file."""
+    return encode(Picture(photo), "png")
+
+
+@pytest.fixture
+def runner(settings: Settings) -> Iterator[Place]:
+    """A worker that has left nothing behind at the end."""
+    runner = Place(settings)
+    yield runner
+    runner.stopping.set()
+    runner.wait()
+    runner.jobs.store.close()
+    assert children() == []
+    assert not list(settings.work.glob("*-*"))
 
 
 @pytest.fixture(scope="session")

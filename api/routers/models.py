@@ -78,7 +78,7 @@ def delete_style(arch: str, dataset: str, style: str, here: Here) -> None:
     path = here.zoo.find(arch, dataset, style).path
     if not path.is_relative_to(here.settings.styles):
         raise Forbidden(f"{arch}/{dataset}/{style} came with Impasto, and is not deleted over HTTP.")
-    for suffix in (path.suffix, ".csv", ".png"):
+    for suffix in (path.suffix, ".csv", ".png", ".job"):
         path.with_suffix(suffix).unlink(missing_ok=True)
 
 

@@ -8,8 +8,9 @@ from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from pydantic import BaseModel, Field
 from starlette.datastructures import FormData
 
-from impasto.api.deps import Here
+from impasto.api.deps import Asker, Here
 from impasto.api.errors import NO_PICTURE, Problem
+from impasto.api.middleware.access import Caller
 from impasto.api.services.studio import Painted, Service
 from impasto.core.errors import BadParameter
 from impasto.core.params import CompareParams, PaintParams
@@ -53,31 +54,32 @@ Image = Annotated[UploadFile | None, File(description="JPEG, PNG, WebP, TIFF, BM
 
 @router.post("/stylize", response_class=Response, responses=_PICTURES | _ERRORS)
 async def stylize(
-    request: Request, here: Here, params: Annotated[StylizeQuery, Query()], image: Image = None
+    request: Request, here: Here, who: Asker, params: Annotated[StylizeQuery, Query()], image: Image = None
 ) -> Response:
     """Paint a photograph: the painting comes back at once, upright and of the photograph's size.
 
     curl -F image=@cat.jpg 'localhost:8000/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png
     """
     stem = f"{params.style}-{params.arch}-{params.dataset}"
-    return await _paint(request, here, image, params, stem, lambda data: here.stylize(data, params))
+    return await _paint(request, here, who, image, params, stem, lambda data: here.stylize(data, params))
 
 
 @router.post("/compare", response_class=Response, responses=_PICTURES | _ERRORS)
 async def compare(
-    request: Request, here: Here, params: Annotated[CompareQuery, Query()], image: Image = None
+    request: Request, here: Here, who: Asker, params: Annotated[CompareQuery, Query()], image: Image = None
 ) -> Response:
     """One labelled sheet: the photograph, and what every model of a style, a network or a dataset paints of it.
 
     curl -F image=@cat.jpg 'localhost:8000/compare?style=wave' -o sheet.png
     """
     names = [name for name in (params.style, params.arch, params.dataset) if name] or ["all"]
-    return await _paint(request, here, image, params, "-".join(names), lambda data: here.compare(data, params))
+    return await _paint(request, here, who, image, params, "-".join(names), lambda data: here.compare(data, params))
 
 
 async def _paint(
     request: Request,
     here: Service,
+    who: Caller,
     image: UploadFile | None,
     params: StylizeQuery | CompareQuery,
     stem: str,
@@ -86,8 +88,7 @@ async def _paint(
     """What `work` makes of the picture, inline under a name; with the seconds that it took in all and in each part,
     and the token by which what was sent can be painted again."""
     begun = time.perf_counter()
-    owner = request.state.caller.name
-    data = await _sent(here, image, params.picture, owner)
+    data = await _sent(here, image, params.picture, who.name)
     _check_form(await request.form())
     request.app.state.metrics.cache("picture", params.picture is not None)
     painted = await here.slots.run(lambda: work(data), request)
@@ -97,7 +98,7 @@ async def _paint(
         "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
         "ETag": f'"{painted.etag}"',
     }
-    if token := params.picture or here.recent.keep(data, owner):
+    if token := params.picture or here.recent.keep(data, who.name):
         headers["Impasto-Picture"] = token
     return Response(painted.data, media_type=MEDIA_TYPES[params.format], headers=headers)
 

@@ -18,8 +18,8 @@ CLOUD = {"168.63.129.16"}
 def check_url(url: str, private: bool = False) -> tuple[SplitResult, str]:
     """The parts of a URL, and the address to connect to: the one checked, whatever its name says a moment later.
 
-    Raises BadParameter for what is no http(s) URL, a host without address, and one on a private network unless
-    `private` lets it.
+    Raises BadParameter for what is no http(s) URL and for a host without address; unless `private` lets them, also for
+    an address that leads inside and for a port under 1024 but 80 and 443.
     """
     try:
         parts = urlsplit(url)

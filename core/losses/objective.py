@@ -94,7 +94,7 @@ class Objective:
             detail=detail,
             detail_unit=variance(detail).clamp(min=LEAST_UNIT),
             depicted=depicted,
-            depicted_units={layer: variance(f).clamp(min=LEAST_UNIT) for layer, f in depicted.items()},
+            depicted_units=units_of(depicted),
             shift=shift,
             contrast=variance(photographs).clamp(min=LEAST_CONTRAST),
         )
@@ -108,10 +108,7 @@ class Objective:
         losses = {
             "style": weights.style * style,
             "coarse": weights.coarse * content_loss(F.avg_pool2d(seen, COARSE), wanted.coarse) / wanted.coarse_unit,
-            "depicted": weights.depicted
-            * torch.stack(
-                [content_loss(f, wanted.depicted[k]) / wanted.depicted_units[k] for k, f in depicted.items()]
-            ).mean(),
+            "depicted": weights.depicted * unexplained(depicted, wanted.depicted, wanted.depicted_units),
             "detail": weights.detail * content_loss(detail, wanted.detail) / wanted.detail_unit,
             "tv": weights.tv * tv_loss(seen) / wanted.contrast,
             "excess": weights.excess * excess_loss(paintings) / wanted.contrast,
@@ -183,3 +180,13 @@ def clamped(paintings: Tensor) -> Tensor:
     """`paintings` within 0..255, as they are seen. The gradient passes as though nothing were cut off: otherwise
     what is beyond would stay there."""
     return paintings + (paintings.clamp(0, 255) - paintings).detach()
+
+
+def units_of(features: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The variance of each layer's features, which their differences are divided by."""
+    return {layer: variance(f).clamp(min=LEAST_UNIT) for layer, f in features.items()}
+
+
+def unexplained(features: dict[str, Tensor], wanted: dict[str, Tensor], units: dict[str, Tensor]) -> Tensor:
+    """The squared differences of features over their `units`, the mean over layers; a scalar."""
+    return torch.stack([content_loss(f, wanted[layer]) / units[layer] for layer, f in features.items()]).mean()

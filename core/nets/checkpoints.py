@@ -81,7 +81,7 @@ def read_card(path: Path) -> Card:
             metadata = file.metadata() or {}
         return Card.model_validate_json(metadata["card"])
     except ValidationError as error:
-        names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
+        names = ", ".join(".".join(map(str, each["loc"])) or "its form" for each in error.errors())
         raise BadCheckpoint(
             f"{path} has a card of another version (it differs in {names}): train it again, or delete it."
         ) from error

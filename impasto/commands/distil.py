@@ -5,22 +5,15 @@ from pathlib import Path
 import click
 
 from impasto.core.datasets import find_dataset
-from impasto.options import read_settings
+from impasto.options import learning, read_settings
 
 
 @click.command()
 @click.argument("network", type=click.Choice(["vgg16", "squeezenet"]))
 @click.option("--teacher", default="imagenet", show_default=True, help="Whom it learns from: imagenet, or a file.")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="Pictures: a folder or an archive; several are put together.  [default: coco, as fetched]",
-)
+@learning
 @click.option("--batches", type=click.IntRange(min=1), default=32, show_default=True, help="Of four crops of 128 px.")
 @click.option("--epochs", type=click.IntRange(min=1), default=60, show_default=True, help="Times that all are seen.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the weights and the crops.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write it to.")
 def distil(network: str, teacher: str, data: tuple[Path, ...], out: Path, **numbers: int) -> None:
     """Train a loss network to compute what the original NETWORK computes, layer by layer."""
     from impasto.training.distil import distil_network

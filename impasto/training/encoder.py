@@ -8,12 +8,13 @@ import numpy as np
 from pydantic import AwareDatetime, BaseModel
 from tqdm import tqdm
 
-from impasto.core.device import device_name
+from impasto.core.device import device_name, find_device
 from impasto.core.files import file_sha256
 from impasto.core.losses.networks import load_loss_networks
 from impasto.core.nets.vgg import save_vgg16
+from impasto.training.sources import Sources
 from impasto.worker.training.encoder import BATCH, SIZE, Step, train_encoder
-from impasto.worker.training.photographs import Batches, open_dataset
+from impasto.worker.training.photographs import Batches
 from impasto.worker.training.train import MEAN_OVER
 
 SCALE = 256
@@ -38,11 +39,11 @@ class EncoderCard(BaseModel):
     created: AwareDatetime
 
 
-def train_encoder_on(data: list[Path], cache: Path, out: Path, *, steps: int, seed: int, device: str) -> EncoderCard:
-    """Train on pictures of `data`, write the encoder to `out` with its card and return that. Raises NotFound and
-    BadParameter for data that will not do."""
-    paths = [path for source in data for path in open_dataset(source, cache, click.echo)]
-    networks = load_loss_networks()
+def train_encoder_on(sources: Sources, out: Path, *, steps: int, seed: int) -> EncoderCard:
+    """Train on photographs, write the encoder to `out` with its card and return that. Raises NotFound and
+    BadParameter for photographs that will not do."""
+    paths = sources.photographs("coco")
+    networks, device = load_loss_networks(), find_device(sources.settings.device)
     last: list[dict[str, float]] = []
     with tqdm(unit="step", dynamic_ncols=True, total=steps) as bar:
 

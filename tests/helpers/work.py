@@ -1,23 +1,53 @@
 """Small jobs, submitted as the API does, for tests of the workers."""
 
+import threading
 import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from impasto.core.jobs.open import open_store
 from impasto.core.jobs.record import Job
-from impasto.core.jobs.storage import Storage
+from impasto.core.jobs.storage import Storage, open_storage
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.params import GatysParams, TrainJobParams
 from impasto.core.pictures.codec import Picture, encode
 from impasto.core.recipes import recipe
 from impasto.core.settings import ROOT, Settings
+from impasto.worker.jobs.attempt import run_job
 
 
 def with_our_styles(settings: Settings) -> Settings:
     """With the models in the clone, whose styles are kept by name."""
     return settings.model_copy(update={"models": ROOT / "models"})
+
+
+class Place:
+    """A store and a storage, and a worker in a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = with_our_styles(settings)
+        self.jobs: Jobs = Jobs(open_store(settings.store))
+        self.storage: Storage = open_storage(settings.storage)
+        self.stopping = threading.Event()
+        self.threads: list[threading.Thread] = []
+
+    def begin(self, job: Job) -> None:
+        thread = threading.Thread(
+            target=run_job, args=(job.id, self.jobs, self.storage, self.settings, self.stopping.is_set)
+        )
+        thread.start()
+        self.threads.append(thread)
+
+    def wait(self) -> None:
+        for thread in self.threads:
+            thread.join(120)
+            assert not thread.is_alive()
+
+    def run(self, job: Job) -> Job:
+        run_job(self.jobs.submit(job).id, self.jobs, self.storage, self.settings)
+        return self.jobs.get(job.id)
 
 
 def gatys_job(storage: Storage, photo: np.ndarray, **changes) -> Job:

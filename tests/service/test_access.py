@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -16,18 +15,12 @@ from impasto.api.services import disk as space
 from impasto.core.errors import TooMany
 from impasto.core.jobs.transitions import LEASE
 from impasto.core.logs import JsonLines
-from impasto.core.pictures.codec import Picture, encode
 from impasto.core.settings import Settings
 from tests.helpers.work import with_our_styles
 
 HERE = ("127.0.0.1", 50000)
 ELSEWHERE = ("192.0.2.7", 50000)
 FORM = {"kind": "gatys", "style": "wave", "num_iterations": "3"}
-
-
-@pytest.fixture
-def png(photo: np.ndarray) -> bytes:
-    return encode(Picture(photo), "png")
 
 
 @pytest.fixture

@@ -53,11 +53,6 @@ def working(settings: Settings) -> Iterator[None]:
     assert not thread.is_alive()
 
 
-@pytest.fixture
-def png(photo: np.ndarray) -> bytes:
-    return encode(Picture(photo), "png")
-
-
 def test_a_service_that_takes_on_no_jobs(settings, png):
     with TestClient(create_app(settings.model_copy(update={"jobs": False}))) as client:
         for answer in (

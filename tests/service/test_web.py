@@ -15,7 +15,6 @@ from impasto.api.main import create_app
 from impasto.api.middleware.headers import DOCS, OURS
 from impasto.api.services.upload_cache import MOST, Recent
 from impasto.core.errors import PictureGone
-from impasto.core.pictures.codec import Picture, encode
 from impasto.core.settings import ROOT, Settings
 from tests.helpers.work import with_our_styles
 
@@ -24,11 +23,6 @@ from tests.helpers.work import with_our_styles
 def client(settings: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings)) as client:
         yield client
-
-
-@pytest.fixture
-def png(photo: np.ndarray) -> bytes:
-    return encode(Picture(photo), "png")
 
 
 def test_the_page_and_its_files_are_asked_for_again_and_not_sent_again(client):

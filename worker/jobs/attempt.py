@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from impasto.core.errors import Conflict, Gone, ImpastoError, NoSpace, NotFound, Unavailable
-from impasto.core.files import create, write_bytes
+from impasto.core.files import replacing, write_bytes
 from impasto.core.jobs.record import Failure, Job, News, Status
 from impasto.core.jobs.storage import Storage
 from impasto.core.jobs.transitions import HEARTBEAT, Jobs
@@ -189,7 +189,8 @@ class Attempt:
             if place(self.settings.models, params).exists() or path.exists():
                 raise FileExistsError
             write_bytes(mark, self.mine.id.encode())
-            create(path, self.folder / "result.safetensors")
+            with replacing(path, exclusive=True) as temporary:
+                shutil.copyfile(self.folder / "result.safetensors", temporary)
         except FileExistsError:
             raise Conflict(
                 f"There is a model {self.mine.publishes} already. Submit the training again, with another name."

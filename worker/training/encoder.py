@@ -4,7 +4,7 @@ The four learn to keep what a painter needs: a whole VGG16Net around them gives 
 are thrown away afterwards.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from impasto.core.device import has_bfloat16
 from impasto.core.errors import BadParameter
 from impasto.core.losses.networks import LossNetworks
-from impasto.core.losses.objective import DEPICTED_LAYERS, LEAST_UNIT, clamped
-from impasto.core.losses.terms import content_loss, variance
+from impasto.core.losses.objective import DEPICTED_LAYERS, clamped, unexplained, units_of
 from impasto.core.memory import keep_memory
 from impasto.core.nets.painters import VGG16Net
 from impasto.core.nets.vgg import VGG16
@@ -100,14 +99,7 @@ def _losses(networks: LossNetworks, photographs: Tensor, given: Tensor, shift: t
     own_detail, own_depicted = features(seen)
     losses = {
         "pixels": PIXELS * reproduction_loss(photographs, given),
-        "detail": _unexplained(detail, own_detail),
-        "depicted": _unexplained(depicted, own_depicted),
+        "detail": unexplained(own_detail, detail, units_of(detail)),
+        "depicted": unexplained(own_depicted, depicted, units_of(depicted)),
     }
     return losses | {"total": torch.stack(list(losses.values())).sum()}
-
-
-def _unexplained(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> Tensor:
-    """Squared differences of features over the wanted ones' variance, the mean over layers; a scalar."""
-    return torch.stack(
-        [content_loss(given[layer], f) / variance(f).clamp(min=LEAST_UNIT) for layer, f in wanted.items()]
-    ).mean()
