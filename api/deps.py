@@ -1,23 +1,37 @@
-"""The dependencies of routes: the service, and the caller."""
+"""The dependencies of routes: the two services, the caller, and the client that work is shared out by."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from impasto.api.middleware.access import Caller
-from impasto.api.services.studio import Service
+from impasto.api.middleware.access import Caller, network
+from impasto.api.services.studio import Studio
+from impasto.api.services.submissions import Submissions
 
 
-def _service(request: Request) -> Service:
-    found: Service = request.app.state.service
+def _studio(request: Request) -> Studio:
+    found: Studio = request.app.state.studio
+    return found
+
+
+def _submissions(request: Request) -> Submissions:
+    found: Submissions = request.app.state.submissions
     return found
 
 
 def _caller(request: Request) -> Caller:
-    """As the gate has found."""
     found: Caller = request.state.caller
     return found
 
 
-Here = Annotated[Service, Depends(_service)]
-Asker = Annotated[Caller, Depends(_caller)]
+def _client(request: Request, caller: Annotated[Caller, Depends(_caller)]) -> str:
+    """The caller's key, or else its network: an address has no space in it, as this has."""
+    if caller.name:
+        return f"key {caller.name}"
+    return network(request.client.host) if request.client else ""
+
+
+StudioDep = Annotated[Studio, Depends(_studio)]
+SubmissionsDep = Annotated[Submissions, Depends(_submissions)]
+CallerDep = Annotated[Caller, Depends(_caller)]
+ClientDep = Annotated[str, Depends(_client)]

@@ -19,7 +19,8 @@ from impasto.api.middleware.form_charset import Utf8Forms
 from impasto.api.middleware.headers import SafeHeaders
 from impasto.api.middleware.request_log import Requests
 from impasto.api.routers import health, jobs, meta, models, stylize
-from impasto.api.services.studio import Service
+from impasto.api.services.studio import Studio
+from impasto.api.services.submissions import PARTS, Submissions
 from impasto.core.settings import Settings
 
 DESCRIPTION = """Send a photograph, get it painted.
@@ -33,14 +34,16 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = Service(settings)
-        app.state.service = service
-        app.state.metrics.watch(service)
+        studio = Studio(settings)
+        submissions = Submissions(settings, studio.zoo, studio.decode)
+        app.state.studio, app.state.submissions = studio, submissions
+        app.state.metrics.watch(studio, submissions)
         # A thread, so that /livez answers while a first conversion takes its seconds.
-        warming = threading.Thread(target=service.warm, name="warm", daemon=True)
+        warming = threading.Thread(target=studio.warm, name="warm", daemon=True)
         warming.start()
         yield
-        await asyncio.to_thread(service.close)  # meanwhile requests that were cancelled are answered
+        await asyncio.to_thread(studio.close)  # meanwhile requests that were cancelled are answered
+        await asyncio.to_thread(submissions.close)
         await asyncio.to_thread(warming.join)  # a process that ends inside the compiler aborts
 
     about: dict[str, Any] = {
@@ -49,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         "version": version("impasto"),
         "lifespan": lifespan,
         "responses": errors.EVERYWHERE,
-        "form_limits": {"max_files": settings.parts, "max_fields": settings.parts},
+        "form_limits": {"max_files": PARTS, "max_fields": PARTS},
     }
     app: FastAPI = FastAPIOffline(**about, redoc_url=None) if settings.docs else FastAPI(**about, openapi_url=None)
     app.state.metrics = Metrics()

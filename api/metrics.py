@@ -8,7 +8,8 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from impasto.api.services.disk import free_percent
-from impasto.api.services.studio import Service
+from impasto.api.services.studio import Studio
+from impasto.api.services.submissions import Submissions
 from impasto.core.errors import ImpastoError
 from impasto.core.jobs.record import ACTIVE, KINDS, Status
 
@@ -54,45 +55,45 @@ class Metrics:
     def cache(self, cache: str, found: bool) -> None:
         self._cache.labels(cache, "yes" if found else "no").inc()
 
-    def watch(self, service: Service) -> None:
-        """Have the figures of a service that has been opened."""
-        service.on_engine = self.engine
-        self.registry.register(Look(service))
+    def watch(self, studio: Studio, submissions: Submissions) -> None:
+        """Have the figures of services that have been opened."""
+        studio.on_engine = self.engine
+        self.registry.register(Look(studio, submissions))
 
 
 class Look(Collector):
-    """Figures that are looked up in a service when they are asked for."""
+    """Figures that are looked up in the services when they are asked for."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(self, studio: Studio, submissions: Submissions) -> None:
+        self.studio, self.submissions = studio, submissions
 
     def collect(self) -> Iterator[Metric]:
         yield from self._work()
-        if self.service.settings.jobs:
+        if self.studio.settings.jobs:
             yield from self._jobs()
 
     def _work(self) -> Iterator[Metric]:
-        here = self.service
-        yield GaugeMetricFamily("impasto_ready", "A model is loaded", here.state == "ready")
+        studio = self.studio
+        yield GaugeMetricFamily("impasto_ready", "A model is loaded", studio.state == "ready")
         working = GaugeMetricFamily("impasto_working", "Requests at work", labels=["kind"])
         waiting = GaugeMetricFamily("impasto_waiting", "Requests in the queue", labels=["kind"])
-        for kind, slots in (("paint", here.slots), ("example", here.gallery), ("submit", here.intake)):
-            working.add_metric([kind], min(slots.taken, slots.slots))
-            waiting.add_metric([kind], max(0, slots.taken - slots.slots))
+        for kind, slots in (("paint", studio.slots), ("example", studio.gallery), ("submit", self.submissions.slots)):
+            working.add_metric([kind], slots.running)
+            waiting.add_metric([kind], slots.waiting)
         yield from (working, waiting)
         models = GaugeMetricFamily(
             "impasto_models_found", "Painters asked for, by whether they were loaded", labels=["found"]
         )
-        models.add_metric(["yes"], here.engine.found)
-        models.add_metric(["no"], here.engine.made)
+        models.add_metric(["yes"], studio.engine.found)
+        models.add_metric(["no"], studio.engine.made)
         yield models
         free = GaugeMetricFamily("impasto_free_percent", "Of the disks that jobs are kept on", labels=["disk"])
-        for name, percent in free_percent(here.settings).items():
+        for name, percent in free_percent(studio.settings).items():
             free.add_metric([name], percent)
         yield free
 
     def _jobs(self) -> Iterator[Metric]:
-        jobs = self.service.jobs
+        jobs = self.submissions.jobs
         count = GaugeMetricFamily("impasto_jobs", "Jobs by state", labels=["kind", "status"])
         oldest = GaugeMetricFamily("impasto_oldest_job_seconds", "Age of the oldest", labels=["kind", "status"])
         attended = GaugeMetricFamily("impasto_worker_alive", "Whether a worker takes such jobs", labels=["kind"])

@@ -31,6 +31,9 @@ SPAN = 3
 """Times `patience` that a pace is judged over. A body may be that far behind: small pictures come on worse lines, and
 lines stall. And a reader's kernel tells of what it has taken in blocks of 64 KB or more, which may take that long."""
 
+MAX_HEADER = 16_384
+"""Bytes of a request's header."""
+
 NAMES = {400: "bad_request", 408: "timeout", 431: "header_too_large", 503: "busy"}
 
 
@@ -42,7 +45,7 @@ def protocol(settings: Settings, on_refusal: Callable[[int], None]) -> type[asyn
     each answer that it gives itself, which the application never hears of."""
     limits = {
         "patience": settings.patience,
-        "max_header": settings.max_header,
+        "max_header": MAX_HEADER,
         "max_connections": settings.connections,
         "max_unread": settings.max_held,
         "on_refusal": staticmethod(on_refusal),

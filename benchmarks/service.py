@@ -16,7 +16,7 @@ from statistics import median
 
 from benchmarks.engine import cat, networks, seconds
 from impasto.core.pictures.codec import Picture, decode, encode
-from impasto.core.pictures.sandbox import Terms, open_cage
+from impasto.core.pictures.sandbox import Terms, open_sandbox
 from impasto.core.settings import ROOT, Settings
 from impasto.core.stylize.engine import Engine
 
@@ -87,15 +87,15 @@ def start(settings: Settings) -> None:
 
 
 def decoding(settings: Settings) -> None:
-    """A JPEG of 12 megapixels in a child of the cage, against the same in this process, turn by turn."""
+    """A JPEG of 12 megapixels in a child of the sandbox, against the same in this process, turn by turn."""
     photo = encode(Picture(cat(3000, 4000)), "jpeg")
-    cage = open_cage(Terms(settings.limits), on=True)
+    sandbox = open_sandbox(Terms(settings.limits), on=True)
     try:
-        times = [(seconds(lambda: cage.decode(photo)), seconds(lambda: decode(photo))) for _ in range(24)][4:]
+        times = [(seconds(lambda: sandbox.decode(photo)), seconds(lambda: decode(photo))) for _ in range(24)][4:]
     finally:
-        cage.close()
-    caged, here = (median(column) * 1000 for column in zip(*times, strict=True))
-    print(f"decoding 12 megapixels of JPEG: {caged:.0f} ms in a child, {here:.0f} ms in place")
+        sandbox.close()
+    there, here = (median(column) * 1000 for column in zip(*times, strict=True))
+    print(f"decoding 12 megapixels of JPEG: {there:.0f} ms in a child, {here:.0f} ms in place")
 
 
 def _rss(pid: int) -> str:

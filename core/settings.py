@@ -6,10 +6,9 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from impasto.core.names import MIN_SIDE, Device
+from impasto.core.names import Device
 from impasto.core.params import MAX_PAINTED
 from impasto.core.pictures.guard import DEFAULT_LIMITS, Limits
-from impasto.core.pictures.sandbox import MEMORY, SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 """The folder of `models/`: the repository, to which the symlink impasto/core leads; of a wheel, the package."""
@@ -51,13 +50,11 @@ class Settings(BaseSettings):
 
     rate: int = Field(3000, ge=0, description="requests a minute of one client, or key; 0 is no limit")
     connections: int = Field(512, ge=1, description="connections at once, a quarter of them from one client")
-    parts: int = Field(64, ge=1, description="files, and fields, of a multipart form; a training may have more files")
     max_held: int = Field(
         1_000_000_000,
         gt=0,
         description="bytes of requests under way that are held together, and of answers not yet read",
     )
-    max_header: int = Field(16_384, ge=1024, description="largest header of a request, bytes")
     patience: float = Field(
         10, gt=0, description="seconds for a request's header, and for every 10,000 bytes of a body or an answer"
     )
@@ -77,11 +74,8 @@ class Settings(BaseSettings):
 
     max_bytes: int = Field(DEFAULT_LIMITS.max_bytes, gt=0, description="largest request body, bytes")
     max_pixels: int = Field(DEFAULT_LIMITS.max_pixels, gt=0, description="largest picture, pixels")
-    min_side: int = Field(MIN_SIDE, ge=MIN_SIDE, description="shortest side of a picture, pixels")
     max_side: int = Field(DEFAULT_LIMITS.max_side, gt=0, description="longest side of a picture, pixels")
-    cage: bool = Field(True, description="decode what clients send in child processes that may die of it; on Linux")
-    cage_memory: int = Field(MEMORY, ge=100_000_000, description="bytes of memory for decoding one picture there")
-    cage_seconds: float = Field(SECONDS, gt=0, description="seconds for it")
+    sandbox: bool = Field(True, description="decode what clients send in child processes that may die of it; on Linux")
     memory: int = Field(
         0, ge=0, description="bytes that pictures under way may take together; 0 is 70% of the container's or machine's"
     )
@@ -89,10 +83,7 @@ class Settings(BaseSettings):
     max_painted: int = Field(
         MAX_PAINTED, gt=0, description="pixels that a network is shown; each takes 350 bytes or so"
     )
-    recent: int = Field(
-        64_000_000, ge=0, description="bytes of pictures that are held for ten minutes, to be painted again; 0 is none"
-    )
-    slots: int = Field(2, ge=1, description="pictures worked on at once")
+    slots: int = Field(3, ge=1, description="pictures worked on at once, of one client all but one of them")
     queue: int = Field(16, ge=0, description="pictures that may wait for a slot")
 
     jobs: bool = Field(
@@ -138,7 +129,7 @@ class Settings(BaseSettings):
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.max_bytes, self.max_pixels, self.min_side, self.max_side)
+        return Limits(max_bytes=self.max_bytes, max_pixels=self.max_pixels, max_side=self.max_side)
 
     @property
     def cache_folder(self) -> Path:

@@ -15,7 +15,7 @@ import time
 
 from impasto.core.errors import ImpastoError
 from impasto.core.jobs.open import open_store
-from impasto.core.jobs.reaper import Keeper
+from impasto.core.jobs.reaper import Reaper
 from impasto.core.jobs.record import KINDS, Kind
 from impasto.core.jobs.storage import Storage, open_storage
 from impasto.core.jobs.transitions import Jobs
@@ -41,8 +41,8 @@ def supervise(settings: Settings, stop: threading.Event) -> None:
         sign()
         call_webhooks(jobs, settings)
 
-    keeper = Keeper(jobs, storage, settings, also)
-    keeper.start()
+    reaper = Reaper(jobs, storage, settings, also)
+    reaper.start()
     lines = [
         threading.Thread(target=_run_kind, args=(kind, jobs, storage, settings, stop), name=kind) for kind in KINDS
     ]
@@ -50,7 +50,7 @@ def supervise(settings: Settings, stop: threading.Event) -> None:
         line.start()
     for line in lines:
         line.join()
-    keeper.close()
+    reaper.close()
     jobs.store.close()
 
 

@@ -14,7 +14,7 @@ from celery import Celery, signals
 from kombu.exceptions import OperationalError
 
 from impasto.core.jobs.open import open_store
-from impasto.core.jobs.reaper import Keeper
+from impasto.core.jobs.reaper import Reaper
 from impasto.core.jobs.record import KINDS
 from impasto.core.jobs.storage import Storage, open_storage
 from impasto.core.jobs.transitions import Jobs
@@ -31,7 +31,7 @@ app.conf.update(
     accept_content=["json"],
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    task_publish_retry=False,  # the keeper publishes again
+    task_publish_retry=False,  # the reaper publishes again
     worker_prefetch_multiplier=1,
     worker_concurrency=1,
     worker_soft_shutdown_timeout=STOP_GRACE,
@@ -80,7 +80,7 @@ def _keep(**_: object) -> None:
         publish_waiting(jobs)
         call_webhooks(jobs, settings)
 
-    Keeper(jobs, storage, settings, also).start()
+    Reaper(jobs, storage, settings, also).start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

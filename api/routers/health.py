@@ -8,7 +8,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
-from impasto.api.deps import Here
+from impasto.api.deps import StudioDep, SubmissionsDep
 from impasto.api.metrics import Metrics
 
 router = APIRouter(tags=["health"])
@@ -30,15 +30,15 @@ async def livez() -> dict[str, bool]:
 
 
 @router.get("/readyz", response_model=Ready, responses=_NOT_READY)
-async def readyz(here: Here) -> JSONResponse:
+async def readyz(studio: StudioDep) -> JSONResponse:
     """A first model is loaded, so that pictures can be painted; jobs have a word of their own, `/readyz/jobs`."""
-    return _ready(here.state)
+    return _ready(studio.state)
 
 
 @router.get("/readyz/jobs", response_model=Ready, responses=_NOT_READY)
-def readyz_jobs(here: Here) -> JSONResponse:
+def readyz_jobs(submissions: SubmissionsDep) -> JSONResponse:
     """The store of jobs answers, there is room for more, and a worker for each kind is alive."""
-    return _ready(here.jobs_state())
+    return _ready(submissions.state())
 
 
 @router.get("/metrics", include_in_schema=False)

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel
 
-from impasto.api.deps import Asker, Here
+from impasto.api.deps import CallerDep, ClientDep, SubmissionsDep
 from impasto.api.errors import Problem
 from impasto.api.middleware.access import denied
 from impasto.api.routers.events import EventStream, events
 from impasto.api.services.disk import check_space
-from impasto.api.services.studio import Service
-from impasto.api.services.submissions import FILES, Submission
+from impasto.api.services.job_form import FILES
+from impasto.api.services.submissions import PARTS, Submissions
 from impasto.core.errors import BadParameter, Conflict, NotFound
 from impasto.core.jobs.record import Failure, Job, Kind, Progress, Status
 from impasto.core.params import GatysParams, TrainJobParams
@@ -51,10 +51,10 @@ class JobPage(BaseModel):
     """The link of the next page."""
 
 
-def known_job(id: str, here: Here, who: Asker) -> Job:
+def known_job(id: str, submissions: SubmissionsDep, caller: CallerDep) -> Job:
     """Another's job is answered as one that never was."""
-    job = here.jobs.get(id)
-    if not who.sees(job):
+    job = submissions.jobs.get(id)
+    if not caller.sees(job):
         raise NotFound(f"There is no job {id[:64]!r}.")
     return job
 
@@ -142,38 +142,40 @@ _FOLLOWED: dict[int | str, dict[str, Any]] = {
 async def submit(
     request: Request,
     response: Response,
-    here: Here,
-    who: Asker,
+    submissions: SubmissionsDep,
+    caller: CallerDep,
+    client: ClientDep,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
-    """Take on a job: it is checked now, stored, and answered with its record; the work is done elsewhere.
+    """Take on a job: it is checked now, stored, and answered with its record; the work is done elsewsubmissions.
 
     curl -F kind=gatys -F image=@cat.jpg -F style=wave localhost:8000/jobs
     """
-    check_space(here.settings)  # before what is sent is put on the disk
-    async with request.form(max_files=here.settings.max_photographs + 10, max_fields=here.settings.parts) as form:
+    check_space(submissions.settings)  # before what is sent is put on the disk
+    async with request.form(max_files=submissions.settings.max_photographs + 10, max_fields=PARTS) as form:
         if not form:
             raise BadParameter("The request is no multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave")
-        submission = Submission(form, here.settings, here.storage, here.zoo, here.decode)
-        job = await here.intake.run(lambda: here.submit(submission, idempotency_key, who.name), request)
+        job = await submissions.slots.run(
+            lambda: submissions.submit(form, idempotency_key, caller.name), request, client
+        )
     response.headers["Location"] = f"/jobs/{job.id}"
     return view(job)
 
 
 @router.get("/jobs", responses=_UNKNOWN)
 def page(
-    here: Here,
-    who: Asker,
+    submissions: SubmissionsDep,
+    caller: CallerDep,
     status: Status | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[str | None, Query(description="the last job of the page before")] = None,
 ) -> JobPage:
     """Jobs, the newest first: a key's own, or all of them to an admin's and, without keys, to this machine."""
-    if not who.keyed and not who.may("admin"):  # an id is a secret, and this would tell them all
-        raise denied(who, "admin")
-    name = status or "all" if who.may("admin") else f"{status or 'all'} of {who.name}"
-    last = known_job(after, here, who) if after else None
-    found = here.jobs.store.list(name, newest=True, limit=limit + 1, after=last)
+    if not caller.keyed and not caller.may("admin"):  # an id is a secret, and this would tell them all
+        raise denied(caller, "admin")
+    name = status or "all" if caller.may("admin") else f"{status or 'all'} of {caller.name}"
+    last = known_job(after, submissions, caller) if after else None
+    found = submissions.jobs.store.list(name, newest=True, limit=limit + 1, after=last)
     more = None
     if len(found) > limit:
         more = f"/jobs?limit={limit}&after={found[limit - 1].id}" + (f"&status={status}" if status else "")
@@ -187,33 +189,33 @@ def show(job: Known) -> JobView:
 
 
 @router.get("/jobs/{id}/result", response_class=Response, responses=_KEPT)
-def result(job: Known, here: Here) -> Response:
+def result(job: Known, submissions: SubmissionsDep) -> Response:
     """The painting, or the trained network. Of a canceled painting, the best there was."""
-    return _file(job, "result", here)
+    return _file(job, "result", submissions)
 
 
 @router.get("/jobs/{id}/preview", response_class=Response, responses=_KEPT)
-def preview(job: Known, here: Here) -> Response:
+def preview(job: Known, submissions: SubmissionsDep) -> Response:
     """The last preview: the best painting so far; of a training, a photograph and its painting."""
-    return _file(job, "preview", here)
+    return _file(job, "preview", submissions)
 
 
 @router.get("/jobs/{id}/losses", responses=_KEPT)
-def losses(job: Known, here: Here) -> list[dict[str, float]]:
+def losses(job: Known, submissions: SubmissionsDep) -> list[dict[str, float]]:
     """The weighted losses, a row for each step."""
-    rows = csv.DictReader(io.StringIO(_read(job, "losses", here).decode()))
+    rows = csv.DictReader(io.StringIO(_read(job, "losses", submissions).decode()))
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
 @router.get("/jobs/{id}/losses.png", response_class=Response, responses=_KEPT)
-def plot(job: Known, here: Here) -> Response:
+def plot(job: Known, submissions: SubmissionsDep) -> Response:
     """The losses drawn, and the share of each in the total."""
-    return _file(job, "plot", here)
+    return _file(job, "plot", submissions)
 
 
 @router.get("/jobs/{id}/events", response_class=StreamingResponse, responses=_FOLLOWED)
 async def follow(
-    job: Known, request: Request, here: Here, last_event_id: Annotated[int | None, Header()] = None
+    job: Known, request: Request, submissions: SubmissionsDep, last_event_id: Annotated[int | None, Header()] = None
 ) -> Response:
     """Server-sent events: `status`, `progress`, `preview`, `done`. `Last-Event-ID` goes on where a connection broke, or
     was ended by us after ten minutes."""
@@ -222,23 +224,26 @@ async def follow(
     EventStream.check_room()
     stopping: threading.Event = request.app.state.stopping
     stream = events(
-        lambda: here.jobs.get(job.id), lambda job: view(job).model_dump(mode="json"), last_event_id, stopping.is_set
+        lambda: submissions.jobs.get(job.id),
+        lambda job: view(job).model_dump(mode="json"),
+        last_event_id,
+        stopping.is_set,
     )
     return EventStream(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 @router.post("/jobs/{id}/cancel", responses=_UNKNOWN)
-def cancel(job: Known, here: Here) -> JobView:
+def cancel(job: Known, submissions: SubmissionsDep) -> JobView:
     """Ask a job to end. A painting keeps the best there is; what is over stays as it is."""
-    return view(here.jobs.cancel(job.id))
+    return view(submissions.jobs.cancel(job.id))
 
 
 @router.delete("/jobs/{id}", status_code=204, responses=_UNKNOWN)
-def delete(job: Known, here: Here) -> None:
+def delete(job: Known, submissions: SubmissionsDep) -> None:
     """End a job and erase its record, its pictures and its results. A style that it has published stays."""
-    here.jobs.cancel(job.id)
-    here.jobs.store.remove(job.id)
-    here.storage.erase(f"jobs/{job.id}")
+    submissions.jobs.cancel(job.id)
+    submissions.jobs.store.remove(job.id)
+    submissions.storage.erase(f"jobs/{job.id}")
 
 
 def view(job: Job) -> JobView:
@@ -259,15 +264,15 @@ def view(job: Job) -> JobView:
     return JobView(**fields, links=links, result=job.files.get("result"))
 
 
-def _read(job: Job, name: str, here: Service) -> bytes:
+def _read(job: Job, name: str, submissions: Submissions) -> bytes:
     if name not in job.files or (name == "result" and not job.over):  # a worker may have died before it said so
         why = f": {job.error.message}" if job.error else "." if job.over else " yet."
         raise Conflict(f"The job is {job.status} and has no {name}{why}", status=job.status)
-    return here.storage.get(job.files[name])
+    return submissions.storage.get(job.files[name])
 
 
-def _file(job: Job, name: str, here: Service) -> Response:
-    data = _read(job, name, here)
+def _file(job: Job, name: str, submissions: Submissions) -> Response:
+    data = _read(job, name, submissions)
     suffix = "." + job.files[name].rsplit(".", 1)[1]
     headers = {
         "Content-Disposition": f'inline; filename="{job.kind}-{job.id[:8]}-{name}{suffix}"',

@@ -9,7 +9,7 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from impasto.api.deps import Here
+from impasto.api.deps import StudioDep
 from impasto.core.names import NAME
 from impasto.core.pictures.guard import READABLE
 
@@ -66,13 +66,13 @@ async def page(request: Request) -> Response:
 
 
 @router.get("/limits", tags=["paint"])
-def limits(here: Here) -> Sizes:
+def limits(studio: StudioDep) -> Sizes:
     """How large a picture, an upload and a training may be."""
-    settings = here.settings
+    settings = studio.settings
     return Sizes(
         max_bytes=settings.max_bytes,
         max_pixels=settings.max_pixels,
-        min_side=settings.min_side,
+        min_side=settings.limits.min_side,
         max_side=settings.max_side,
         max_painted=settings.max_painted,
         max_seconds=settings.max_seconds,

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from impasto.api.deps import Here
+from impasto.api.deps import ClientDep, StudioDep
 from impasto.api.errors import Problem
 from impasto.core.datasets import known_datasets
 from impasto.core.errors import Forbidden
@@ -52,31 +52,33 @@ _DELETED: dict[int | str, dict[str, Any]] = {
 
 
 @router.get("/styles", tags=["paint"])
-def styles(here: Here) -> list[Model]:
+def styles(studio: StudioDep) -> list[Model]:
     """Every network, dataset and style that `/stylize` can paint with, and how each was trained."""
-    entries = here.zoo.entries().items()
+    entries = studio.zoo.entries().items()
     return [Model(arch=arch, dataset=data, style=style, card=entry.card) for (arch, data, style), entry in entries]
 
 
 @router.get("/styles/{arch}/{dataset}/{style}/example", response_class=Response, tags=["paint"], responses=_EXAMPLE)
-async def example(arch: str, dataset: str, style: str, request: Request, here: Here) -> Response:
+async def example(
+    arch: str, dataset: str, style: str, request: Request, studio: StudioDep, client: ClientDep
+) -> Response:
     """A cat painted by that network, as a small WebP; made when it is first asked for."""
-    path = here.zoo.find(arch, dataset, style).path
-    key = await run_in_threadpool(here.examples.key, path)
+    path = studio.zoo.find(arch, dataset, style).path
+    key = await run_in_threadpool(studio.examples.key, path)
     headers = {"ETag": f'"{key}"', "Cache-Control": "no-cache"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    data = await run_in_threadpool(here.examples.kept, key)
+    data = await run_in_threadpool(studio.examples.kept, key)
     request.app.state.metrics.cache("example", data is not None)
-    data = data or await here.gallery.run(lambda: here.examples.make(path, key), request)
+    data = data or await studio.gallery.run(lambda: studio.examples.make(path, key), request, client)
     return Response(data, media_type="image/webp", headers=headers)
 
 
 @router.delete("/styles/{arch}/{dataset}/{style}", status_code=204, tags=["paint"], responses=_DELETED)
-def delete_style(arch: str, dataset: str, style: str, here: Here) -> None:
-    """Remove a model that was trained here. Needs an admin's key, or without keys this machine."""
-    path = here.zoo.find(arch, dataset, style).path
-    if not path.is_relative_to(here.settings.styles):
+def delete_style(arch: str, dataset: str, style: str, studio: StudioDep) -> None:
+    """Remove a model that was trained studio. Needs an admin's key, or without keys this machine."""
+    path = studio.zoo.find(arch, dataset, style).path
+    if not path.is_relative_to(studio.settings.styles):
         raise Forbidden(f"{arch}/{dataset}/{style} came with Impasto, and is not deleted over HTTP.")
     for suffix in (path.suffix, ".csv", ".png", ".job"):
         path.with_suffix(suffix).unlink(missing_ok=True)
@@ -95,12 +97,12 @@ def recipes() -> Recipes:
 
 
 @router.get("/datasets", tags=["jobs"])
-def datasets(here: Here) -> list[str]:
+def datasets(studio: StudioDep) -> list[str]:
     """The prepared datasets that a training can name."""
-    return list(known_datasets(here.settings.datasets))
+    return list(known_datasets(studio.settings.datasets))
 
 
 @router.get("/styles/kept", tags=["jobs"])
-def kept(here: Here) -> list[str]:
+def kept(studio: StudioDep) -> list[str]:
     """The styles that a job can name without sending a picture of one."""
-    return list(kept_styles(here.settings.models / "styles"))
+    return list(kept_styles(studio.settings.models / "styles"))

@@ -8,10 +8,10 @@ from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from pydantic import BaseModel, Field
 from starlette.datastructures import FormData
 
-from impasto.api.deps import Asker, Here
+from impasto.api.deps import CallerDep, ClientDep, StudioDep
 from impasto.api.errors import NO_PICTURE, Problem
 from impasto.api.middleware.access import Caller
-from impasto.api.services.studio import Painted, Service
+from impasto.api.services.studio import Painted, Studio
 from impasto.core.errors import BadParameter
 from impasto.core.params import CompareParams, PaintParams
 from impasto.core.pictures.codec import MEDIA_TYPES
@@ -54,32 +54,45 @@ Image = Annotated[UploadFile | None, File(description="JPEG, PNG, WebP, TIFF, BM
 
 @router.post("/stylize", response_class=Response, responses=_PICTURES | _ERRORS)
 async def stylize(
-    request: Request, here: Here, who: Asker, params: Annotated[StylizeQuery, Query()], image: Image = None
+    request: Request,
+    studio: StudioDep,
+    caller: CallerDep,
+    client: ClientDep,
+    params: Annotated[StylizeQuery, Query()],
+    image: Image = None,
 ) -> Response:
     """Paint a photograph: the painting comes back at once, upright and of the photograph's size.
 
     curl -F image=@cat.jpg 'localhost:8000/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png
     """
     stem = f"{params.style}-{params.arch}-{params.dataset}"
-    return await _paint(request, here, who, image, params, stem, lambda data: here.stylize(data, params))
+    return await _paint(request, studio, caller, client, image, params, stem, lambda data: studio.stylize(data, params))
 
 
 @router.post("/compare", response_class=Response, responses=_PICTURES | _ERRORS)
 async def compare(
-    request: Request, here: Here, who: Asker, params: Annotated[CompareQuery, Query()], image: Image = None
+    request: Request,
+    studio: StudioDep,
+    caller: CallerDep,
+    client: ClientDep,
+    params: Annotated[CompareQuery, Query()],
+    image: Image = None,
 ) -> Response:
     """One labelled sheet: the photograph, and what every model of a style, a network or a dataset paints of it.
 
     curl -F image=@cat.jpg 'localhost:8000/compare?style=wave' -o sheet.png
     """
     names = [name for name in (params.style, params.arch, params.dataset) if name] or ["all"]
-    return await _paint(request, here, who, image, params, "-".join(names), lambda data: here.compare(data, params))
+    return await _paint(
+        request, studio, caller, client, image, params, "-".join(names), lambda data: studio.compare(data, params)
+    )
 
 
 async def _paint(
     request: Request,
-    here: Service,
-    who: Caller,
+    studio: Studio,
+    caller: Caller,
+    client: str,
     image: UploadFile | None,
     params: StylizeQuery | CompareQuery,
     stem: str,
@@ -88,17 +101,17 @@ async def _paint(
     """What `work` makes of the picture, inline under a name; with the seconds that it took in all and in each part,
     and the token by which what was sent can be painted again."""
     begun = time.perf_counter()
-    data = await _sent(here, image, params.picture, who.name)
+    data = await _sent(studio, image, params.picture, caller.name)
     _check_form(await request.form())
     request.app.state.metrics.cache("picture", params.picture is not None)
-    painted = await here.slots.run(lambda: work(data), request)
+    painted = await studio.slots.run(lambda: work(data), request, client)
     spans = {**painted.spans, "total": time.perf_counter() - begun}
     headers = {
         "Content-Disposition": f'inline; filename="{stem}.{params.format}"',
         "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
         "ETag": f'"{painted.etag}"',
     }
-    if token := params.picture or here.recent.keep(data, who.name):
+    if token := params.picture or studio.uploads.put(data, caller.name):
         headers["Impasto-Picture"] = token
     return Response(painted.data, media_type=MEDIA_TYPES[params.format], headers=headers)
 
@@ -114,10 +127,10 @@ def _check_form(form: FormData) -> None:
         raise BadParameter(f"image was sent {count} times: send one picture at a time.")
 
 
-async def _sent(here: Service, image: UploadFile | None, token: str | None, owner: str | None) -> bytes:
+async def _sent(studio: Studio, image: UploadFile | None, token: str | None, owner: str | None) -> bytes:
     """The picture, sent now or a short while ago."""
     if image and token:
         raise BadParameter("image and picture were both sent: send a new picture, or name one that was sent before.")
     if not image and token is None:
         raise BadParameter(NO_PICTURE)
-    return await image.read() if image else here.recent.get(token or "", owner)
+    return await image.read() if image else studio.uploads.get(token or "", owner)

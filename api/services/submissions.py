@@ -1,300 +1,107 @@
-"""A form becomes a job: everything that could fail it later, and can be known now, is checked here.
+"""Taking on jobs: `Submissions` owns the store, the storage and the broker. One for each process."""
 
-Pictures are decoded, and stored as we write them: none of the bytes that were sent are.
-"""
-
+import threading
 import time
-import zipfile
-from collections.abc import Callable, Iterator
-from hashlib import sha256
-from pathlib import Path, PurePath
-from tempfile import NamedTemporaryFile
-from typing import IO, Any, Literal, TypeVar, get_origin
+from collections.abc import Callable
 
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData
 
-from impasto.core.datasets import find_dataset
-from impasto.core.errors import BadParameter, BadPicture, Conflict, ImpastoError, TooLarge
-from impasto.core.files import file_sha256
+from impasto.api.broker import Broker
+from impasto.api.services.disk import check_space
+from impasto.api.services.job_form import JobForm
+from impasto.api.services.slots import Slots
+from impasto.core.errors import Busy, ImpastoError, Stopping, Unavailable
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.reaper import Reaper
 from impasto.core.jobs.record import KINDS, Job, Kind
-from impasto.core.jobs.storage import Storage
-from impasto.core.jobs.webhooks import check_url
-from impasto.core.losses.named_styles import find_kept
-from impasto.core.names import MIN_SIDE, is_name
+from impasto.core.jobs.storage import open_storage
+from impasto.core.jobs.transitions import Jobs
+from impasto.core.logs import request_id
 from impasto.core.nets.checkpoints import Zoo
-from impasto.core.nets.weights import check_recipe, loss_network_sha256
-from impasto.core.params import STYLE_SIZE, GatysParams, TrainJobParams, TrainParams
-from impasto.core.pictures.codec import Picture, encode, resize
-from impasto.core.pictures.guard import SUFFIXES
-from impasto.core.recipes import recipe
+from impasto.core.pictures.codec import Picture
+from impasto.core.pictures.sandbox import SECONDS
 from impasto.core.settings import Settings
 
-FILES: dict[Kind, set[str]] = {"gatys": {"image", "style_image"}, "train": {"style_image", "content_images"}}
-"""Fields that are files, by kind."""
-RECIPES: tuple[Literal["ours", "report"], ...] = ("ours", "report")
-LONGEST = 20  # times the shorter side: a strip would be enlarged to billions of pixels
-MOST_ENTRIES = 20_000  # of a zip file, whose directory is read whole
-PLAIN_ZIP = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""Packings that are unpacked no further than is read. Of a kilobyte of bzip2 or LZMA gigabytes come at once."""
-MOST_STYLES = 8  # pictures that one style is blended from
-LONGEST_DECODING = 300.0  # seconds, of all photographs of a training together
-
-Model = TypeVar("Model", bound=BaseModel)
-T = TypeVar("T")
+PARTS = 64
+"""Files, and fields, of a form. A training may have more files."""
+TAKING_BACK = SECONDS + 2
+"""Seconds, at the end, for submissions under way to notice it: a picture that is being decoded, and erasing."""
 
 
-class Submission:
-    """A job that is being taken on: what was sent goes to the storage, and from there again if the job is refused."""
+class Submissions:
+    """Checks what was sent, stores it, and tells the workers."""
 
-    def __init__(
-        self, form: FormData, settings: Settings, storage: Storage, zoo: Zoo, decode: Callable[[bytes], Picture]
-    ) -> None:
-        self.form, self.settings, self.storage, self.zoo, self.decode = form, settings, storage, zoo, decode
-        self.fields: dict[str, list[str]] = {}
-        self.files: dict[str, list[UploadFile]] = {}
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                self.files.setdefault(name, []).append(value)
-            elif value != "":  # a field of a web form that was left empty
-                self.fields.setdefault(name, []).append(value)
-        self._print = sha256()
+    def __init__(self, settings: Settings, zoo: Zoo, decode: Callable[[bytes], Picture]) -> None:
+        self.settings, self.zoo, self.decode = settings, zoo, decode
+        self.jobs = Jobs(open_store(settings.store))
+        self.storage = open_storage(settings.storage)
+        self.broker = Broker(settings.broker)
+        self.slots = Slots(settings.slots, settings.queue)  # its own: large uploads keep no painting waiting
+        self.stopping = threading.Event()
+        self.reaper = Reaper(self.jobs, self.storage, settings) if settings.jobs else None
+        if self.reaper:
+            self.reaper.start()
 
-    def job(
-        self, idempotency_key: str | None, known: bool = False, room: Callable[[Kind], None] = lambda kind: None
-    ) -> Job:
-        """The record, its inputs stored. Raises BadParameter, what decoding raises, NotFound, what `room` raises, and
-        Conflict where a training's name is taken. A key that is `known` needs neither: its job is there."""
-        kind = self._one_of("kind", KINDS, None)
+    @property
+    def busy(self) -> bool:
+        """Whether something is being taken on."""
+        return bool(self.slots.taken)
+
+    def close(self) -> None:
+        """Have submissions under way take back what they have stored, and close the store."""
+        self.stopping.set()
+        self.slots.close()
+        until = time.monotonic() + TAKING_BACK
+        while self.busy and time.monotonic() < until:
+            time.sleep(0.05)
+        if self.reaper:
+            self.reaper.close()
+        self.broker.close()
+        self.jobs.store.close()
+
+    def submit(self, form: FormData, idempotency_key: str | None, owner: str | None = None) -> Job:
+        """Check and keep a job, then tell the workers. Raises what the form and the store raise, and Busy."""
+        sent = JobForm(form, self.settings, self.storage, self.zoo, self.decode)
+        known = self.jobs.knows_key(idempotency_key, owner)
         if not known:
-            room(kind)
-        for name in self.files.keys() - FILES[kind]:
-            raise BadParameter(f"{name} is no file of a {kind} job: it takes {' and '.join(sorted(FILES[kind]))}.")
-        webhook = self._webhook()
-        params = self._gatys() if kind == "gatys" else self._train()
-        publishes = None
-        if isinstance(params, TrainJobParams):
-            publishes = f"{params.arch}/{params.dataset}/{params.style}"
-            if not known and tuple(publishes.split("/")) in self.zoo.entries():
-                raise Conflict(f"There is a model {publishes} already. Choose another name, or delete that one.")
-        self._print.update(params.model_dump_json().encode() + str(webhook).encode())
-        job = Job(
-            kind=kind,
-            params=params.model_dump(mode="json"),
-            publishes=publishes,
-            webhook=webhook,
-            idempotency_key=idempotency_key,
-        )
+            self._check_queue(sent.kind, owner)
+        job = sent.job(idempotency_key, known)
+        job = job.model_copy(update={"owner": owner, "request": request_id.get()})
+        if self.stopping.is_set():  # its client has been told so
+            sent.discard(job.id)
+            raise Stopping
         try:
-            inputs = self._store_inputs(job.id, params)
+            kept = self.jobs.submit(job)
+        except Unavailable:  # perhaps after it was kept: what was sent stays, and the reaper erases orphans
+            raise
         except BaseException:
-            self.discard(job.id)
+            sent.discard(job.id)
             raise
-        return job.model_copy(update={"inputs": inputs, "fingerprint": self._print.hexdigest()})
+        if kept.id != job.id:
+            sent.discard(job.id)
+        self.broker.publish(kept)
+        return kept
 
-    def discard(self, id: str) -> None:
-        """Take back what was stored for a job that is not to be."""
-        self.storage.erase(f"jobs/{id}")
+    def _check_queue(self, kind: Kind, owner: str | None) -> None:
+        """Raise Busy where as many jobs of a kind wait as may, half of them a key's own.
 
-    def _gatys(self) -> GatysParams:
-        params = _validated(GatysParams, self._parameters(GatysParams))
-        styles = len(self.files.get("style_image", []))
-        self._check_style(params.style, styles, MOST_STYLES)
-        if params.style_blend and len(params.style_blend) != styles:
-            raise BadParameter(f"style_blend has {len(params.style_blend)} weights for {styles} style pictures.")
-        check_recipe(params.recipe, self.settings.vgg16)
-        if params.style:
-            self._check_kept(params.style, STYLE_SIZE, params)
-        if len(self.files.get("image", [])) != 1:
-            raise BadParameter("image: send one photograph as a file: curl -F kind=gatys -F image=@photo.jpg …")
-        return params
+        Submissions of one moment may pass it together.
+        """
+        most = {"gatys": self.settings.queued_gatys, "train": self.settings.queued_train}[kind]
+        waiting = self.jobs.store.count(f"queued {kind}")
+        if waiting >= most:
+            raise Busy(f"{waiting} {kind} jobs wait already, and that is the most: try again later.", retry_after=60)
+        own = self.jobs.store.count(f"queued {kind} of {owner}") if owner else 0
+        if own >= max(1, most // 2):
+            raise Busy(f"{own} {kind} jobs of the key {owner} wait already, half of all places.", retry_after=60)
 
-    def _train(self) -> TrainJobParams:
-        kind = self._one_of("recipe", RECIPES, "ours")
-        name, named = self._one("name"), self._one("style")
-        if not name or not is_name(name):
-            raise BadParameter(f"name: the new style needs one, of a-z, 0-9, _ and -, 64 at most; not {name!r}.")
-        given = self._parameters(TrainJobParams)
-        arch = given.pop("arch", "aonet")
-        dataset = given.pop("dataset", None)
-        if not self.files.get("content_images"):
-            if dataset is None:
-                raise BadParameter("Send photographs to train on (content_images), or name a prepared dataset.")
-            find_dataset(self.settings.datasets, dataset)
+    def state(self) -> str:
+        """Return `ready` where a job would be taken on and done, or the reason why not."""
+        if not self.settings.jobs:
+            return "no jobs are taken on (IMPASTO_JOBS is false)"
         try:
-            params = recipe(arch, dataset or "custom", name, kind, **given)
-        except ValidationError as error:
-            raise _located(error) from error
-        self.zoo.warm_start(params)
-        self._check_style(named, len(self.files.get("style_image", [])), 1)
-        check_recipe(params.recipe, self.settings.vgg16)
-        if named:
-            self._check_kept(named, params.style_size, params)
-        return _validated(TrainJobParams, {**params.model_dump(), "named_style": named})
-
-    def _check_style(self, name: str | None, pictures: int, most: int) -> None:
-        if (name is None) == (pictures == 0):
-            both = "not both" if name else "neither was sent"
-            raise BadParameter(f"Name a style (style=wave) or send a picture of one (style_image): {both}.")
-        if pictures > most:
-            raise BadParameter(f"{pictures} style pictures were sent; {most} is the most.")
-
-    def _check_kept(self, style: str, size: int, params: GatysParams | TrainParams) -> None:
-        loss_network = loss_network_sha256(self.settings.vgg16)
-        find_kept(self.settings.models / "styles", style, size, params.scales, params.style_layers, loss_network)
-
-    def _webhook(self) -> str | None:
-        url = self._one("webhook")
-        if url is None:
-            return None
-        if not self.settings.webhook_secret:
-            raise BadParameter(
-                "webhook: this service has no IMPASTO_WEBHOOK_SECRET to sign calls with, and makes none."
-            )
-        check_url(url, self.settings.webhook_private)
-        return url
-
-    def _parameters(self, model: type[BaseModel]) -> dict[str, Any]:
-        """The form's other fields, as `model` takes them: a list is repeated, or has commas."""
-        taken = {"kind", "webhook"} | ({"name", "style", "recipe"} if model is TrainJobParams else set())
-        values: dict[str, Any] = {}
-        for name, sent in self.fields.items():
-            if name in taken:
-                continue
-            field = model.model_fields.get(name)
-            many = field is not None and get_origin(field.annotation) is tuple
-            values[name] = [part for value in sent for part in value.split(",")] if many else self._one(name)
-        return values
-
-    def _one(self, name: str) -> str | None:
-        values = self.fields.get(name, [])
-        if len(values) > 1:
-            raise BadParameter(f"{name} was sent {len(values)} times.")
-        return values[0] if values else None
-
-    def _one_of(self, name: str, known: tuple[T, ...], default: T | None) -> T:
-        value = self._one(name)
-        if value is None and default is not None:
-            return default
-        found = [one for one in known if one == value]
-        if not found:
-            given = "is missing" if value is None else f"is {value[:80]!r}"
-            raise BadParameter(f"{name} {given}: it must be {' or '.join(map(str, known))}.")
-        return found[0]
-
-    def _store_inputs(self, id: str, params: GatysParams | TrainJobParams) -> dict[str, list[str]]:
-        inputs: dict[str, list[str]] = {}
-        for name in ("image", "style_image"):
-            for number, file in enumerate(self.files.get(name, [])):
-                picture = self._decode(file.filename or name, self._read(file))
-                key = f"jobs/{id}/inputs/{name}-{number}.png"
-                self._put(key, encode(picture, "png"))
-                inputs.setdefault(name, []).append(key)
-        if isinstance(params, TrainJobParams) and self.files.get("content_images"):
-            key = f"jobs/{id}/inputs/content_images.zip"
-            with NamedTemporaryFile(suffix=".zip") as archive:
-                self._write_photographs(archive, 2 * params.size)
-                self._put(key, Path(archive.name))
-            inputs["content_images"] = [key]
-        return inputs
-
-    def _put(self, key: str, data: bytes | Path) -> None:
-        found = file_sha256(data) if isinstance(data, Path) else sha256(data).hexdigest()
-        self._print.update(found.encode())
-        self.storage.put(key, data)
-
-    def _read(self, upload: UploadFile) -> bytes:
-        """A picture, and of one that is too large enough to be refused for it."""
-        return upload.file.read(self.settings.max_bytes + 1)
-
-    def _decode(self, name: str, data: bytes) -> Picture:
-        try:
-            picture = self.decode(data)
-            if max(picture.height, picture.width) > LONGEST * min(picture.height, picture.width):
-                raise BadPicture(
-                    f"{picture.width} x {picture.height} pixels are too long and narrow: {LONGEST} to 1 is the most."
-                )
-            return picture
+            check_space(self.settings)
+            missing = [kind for kind in KINDS if not self.jobs.attended(kind)]
         except ImpastoError as error:
-            error.message = f"{PurePath(name).name[:80]}: {error.message}"
-            raise
-
-    def _write_photographs(self, file: IO[bytes], short: int) -> None:
-        """All photographs that were sent, as one archive of JPEGs with their short side at `short` px at most."""
-        count, most = 0, 4 * self.settings.max_upload
-        until = time.monotonic() + LONGEST_DECODING
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for name, data in self._sent_photographs():
-                if count == self.settings.max_photographs:
-                    raise TooLarge(f"More than {count} photographs were sent.", limit=count)
-                if time.monotonic() > until:
-                    raise TooLarge(
-                        f"After {LONGEST_DECODING:g} s {count} photographs were decoded, and not all. Send fewer, or "
-                        f"scaled to {short} px: a training makes them no larger.",
-                        limit=LONGEST_DECODING,
-                    )
-                picture = self._decode(name, data)
-                scale = min(1.0, short / min(picture.height, picture.width))
-                size = max(MIN_SIDE, round(picture.height * scale)), max(MIN_SIDE, round(picture.width * scale))
-                jpeg = encode(Picture(resize(picture.rgb, *size)), "jpeg")
-                archive.writestr(zipfile.ZipInfo(f"{count:06d}.jpg"), jpeg)
-                if file.tell() > most:
-                    raise TooLarge(f"The photographs take more than {most:,} bytes. Send fewer.", limit=most)
-                count += 1
-        if not count:
-            raise BadParameter("content_images: there is no picture in what was sent.")
-        file.flush()
-
-    def _sent_photographs(self) -> Iterator[tuple[str, bytes]]:
-        """(name, bytes) of each picture, those in zip files too, which may lie about how large they are."""
-        for upload in self.files["content_images"]:
-            start = upload.file.read(4)
-            upload.file.seek(0)
-            if not start.startswith(b"PK\x03\x04"):
-                yield upload.filename or "content_images", self._read(upload)
-                continue
-            if _entries(upload.file) > MOST_ENTRIES:
-                raise TooLarge(f"{upload.filename} has more than {MOST_ENTRIES} entries.", limit=MOST_ENTRIES)
-            try:
-                with zipfile.ZipFile(upload.file) as archive:
-                    members = [info for info in archive.infolist() if _is_picture(info.filename)]
-                    for info in members:
-                        if info.compress_type not in PLAIN_ZIP:
-                            raise BadParameter(
-                                f"{upload.filename}: {info.filename} is packed in a rare way. Make the archive with "
-                                "zip, which stores or deflates."
-                            )
-                        with archive.open(info) as member:
-                            data = member.read(self.settings.max_bytes + 1)
-                        yield info.filename, data
-            except ImpastoError:
-                raise
-            except Exception as error:  # zlib, lzma and others have errors of their own
-                raise BadPicture(f"{upload.filename}: the archive cannot be read: {error}.") from error
-
-
-def _is_picture(name: str) -> bool:
-    path = PurePath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def _entries(file: IO[bytes]) -> int:
-    """Entries of a zip file's directory, or a few more, counted without reading it in."""
-    count = 0
-    while block := file.read(1 << 20):
-        count += block.count(b"PK\x01\x02")
-    file.seek(0)
-    return count
-
-
-def _validated(model: type[Model], values: dict[str, Any]) -> Model:
-    try:
-        return model(**values)
-    except ValidationError as error:
-        raise _located(error) from error
-
-
-def _located(error: ValidationError) -> RequestValidationError:
-    """pydantic's error as if FastAPI had validated the form."""
-    return RequestValidationError([{**e, "loc": ("body", *e["loc"])} for e in error.errors()])
+            return error.message
+        return f"no worker is alive for {' and '.join(missing)}" if missing else "ready"

@@ -25,13 +25,13 @@ ORPHAN = 3600.0
 log = logging.getLogger("impasto")
 
 
-class Keeper(threading.Thread):
+class Reaper(threading.Thread):
     """Reaps every second, cleans every ten minutes, until closed. `also` is called each time, first."""
 
     def __init__(
         self, jobs: Jobs, storage: Storage, settings: Settings, also: Callable[[], object] = lambda: None
     ) -> None:
-        super().__init__(name="keeper", daemon=True)
+        super().__init__(name="reaper", daemon=True)
         self.jobs, self.storage, self.settings, self.also = jobs, storage, settings, also
         self._closing = threading.Event()
         self._down, self._deaf_until = False, 0.0
@@ -56,7 +56,7 @@ class Keeper(threading.Thread):
                     log.warning("%s", error)
                 self._down = True
             except Exception:
-                log.exception("the keeper goes on")
+                log.exception("the reaper goes on")
 
     def close(self) -> None:
         self._closing.set()

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -36,8 +36,6 @@ MEMORY = 1_000_000_000
 """Bytes that a child may map, over what it starts with."""
 SECONDS = 10.0
 """Of processor time, and of time, for one picture."""
-Admit = Callable[[int, int], None]
-"""Is called with a picture's height and width before its pixels are decoded, and raises to refuse it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,17 @@ class Terms:
     seconds: float = SECONDS
 
 
-class Cage:
+@dataclass(frozen=True)
+class Sent:
+    """A picture whose header was read. `pixels()` decodes it, once."""
+
+    height: int
+    width: int
+    pixels: Callable[[], Picture]
+    """Raises what `codec.decode` raises."""
+
+
+class Sandbox:
     """Decodes as `codec.decode` does, in children. Safe to call from many threads."""
 
     def __init__(self, terms: Terms) -> None:
@@ -58,15 +66,27 @@ class Cage:
         self._lock = threading.Lock()
         self._closed = False
 
-    def decode(self, data: bytes, admit: Admit | None = None) -> Picture:
-        """Raises what `codec.decode` raises, `BadPicture` or `TooLarge` also for what the child died of, `Unavailable`
-        where its fork server has ended, and what `admit` raises."""
+    @contextmanager
+    def open(self, data: bytes) -> Iterator[Sent]:
+        """Read the header of a picture, whose size is known before any pixel is decoded.
+
+        Opening and decoding raise what `codec.decode` raises, `BadPicture` or `TooLarge` also for what the child died
+        of, and `Unavailable` where its fork server has ended.
+        """
         kind = check(data, self.terms.limits)
-        with self._child() as child:
-            height, width = child.begin(kind, data)
-            if admit:
-                admit(height, width)
-            return child.finish()
+        with ExitStack() as held:
+            child = held.enter_context(self._child())
+
+            def pixels() -> Picture:
+                with held:  # the child is free for another picture afterwards
+                    return child.finish()
+
+            yield Sent(*child.begin(kind, data), pixels)
+
+    def decode(self, data: bytes) -> Picture:
+        """Raises what `open` raises."""
+        with self.open(data) as sent:
+            return sent.pixels()
 
     def warm(self) -> None:
         """Have a child ready, so that the first picture need not wait."""
@@ -83,7 +103,7 @@ class Cage:
 
     @contextmanager
     def _child(self) -> Iterator["_Child"]:
-        """One that nobody else has; kept for the next picture if this one has left it as it was."""
+        """A child that nobody else has. It is kept for the next picture if this one has left it as it was."""
         with self._lock:
             child = self._idle.pop() if self._idle else None
         child = child or _Child(self.terms)
@@ -101,15 +121,19 @@ class Cage:
 
 @dataclass(frozen=True)
 class InPlace:
-    """No cage: where there is no Linux to make one of, and for who has put one around all of the service."""
+    """Decodes in this process: where there is no Linux, or the whole service is in a sandbox already."""
 
     terms: Terms
 
-    def decode(self, data: bytes, admit: Admit | None = None) -> Picture:
-        """Raises what `codec.decode` and `admit` raise."""
-        if admit:
-            with opened(data, check(data, self.terms.limits), self.terms.limits) as image:
-                admit(image.height, image.width)
+    @contextmanager
+    def open(self, data: bytes) -> Iterator[Sent]:
+        """As `Sandbox.open`. Raises what `codec.decode` raises."""
+        with opened(data, check(data, self.terms.limits), self.terms.limits) as image:
+            height, width = image.height, image.width
+        yield Sent(height, width, pixels=lambda: decode_here(data, self.terms.limits))
+
+    def decode(self, data: bytes) -> Picture:
+        """Raises what `codec.decode` raises."""
         return decode_here(data, self.terms.limits)
 
     def warm(self) -> None:
@@ -119,8 +143,8 @@ class InPlace:
         """Nothing is to be ended."""
 
 
-def open_cage(terms: Terms, on: bool) -> Cage | InPlace:
-    return Cage(terms) if on and sys.platform == "linux" else InPlace(terms)
+def open_sandbox(terms: Terms, on: bool) -> Sandbox | InPlace:
+    return Sandbox(terms) if on and sys.platform == "linux" else InPlace(terms)
 
 
 class _Child:
@@ -195,7 +219,7 @@ class _Child:
             raise BadPicture(message, limit=seconds) from error
         except (OSError, ValueError) as error:
             if forkserver.server.lost(self._server):
-                # Not tried again here: `admit` would be asked, and memory taken, a second time.
+                # Not tried again here: whoever was told the size may have made room for it.
                 message = "The process that decodes pictures was ended. Send the picture again."
                 raise Unavailable(message, retry_after=1) from error
             raise BadPicture(

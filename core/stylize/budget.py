@@ -70,27 +70,21 @@ class Budget:
         self._lock = threading.Lock()
 
     @contextmanager
-    def room(self) -> Iterator[Callable[[Work], None]]:
-        """A function that takes the memory of a piece of work until the end of the block.
+    def room(self, work: Work) -> Iterator[None]:
+        """Take the memory of a piece of work until the end of the block.
 
-        It raises TooLarge for work that would never be taken on, and Busy, with `retry_after`, where there is no room
-        now. Both carry the `paint_size` and the `max_side` of the picture that would do now.
+        Raises TooLarge for work that would never be taken on, and Busy, with `retry_after`, where there is no room now.
+        Both carry the `paint_size` and the `max_side` of the picture that would do now.
         """
-        taken, expected = 0, 0.0
-
-        def take(work: Work) -> None:
-            nonlocal taken, expected
-            with self._lock:
-                self._check(work)
-                seconds = self.expected(work)
-                taken, expected = taken + work.memory, expected + seconds
-                self._taken, self._under_way = self._taken + work.memory, self._under_way + seconds
-
+        with self._lock:
+            self._check(work)
+            seconds = self.expected(work)
+            self._taken, self._under_way = self._taken + work.memory, self._under_way + seconds
         try:
-            yield take
+            yield
         finally:
             with self._lock:
-                self._taken, self._under_way = self._taken - taken, self._under_way - expected
+                self._taken, self._under_way = self._taken - work.memory, self._under_way - seconds
 
     def expected(self, work: Work) -> float:
         """Seconds; 0 where nothing has been painted yet."""

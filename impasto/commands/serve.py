@@ -80,8 +80,8 @@ def run(settings: Settings) -> None:
     finally:
         if supervisor:
             supervisor.close()
-        service = getattr(app.state, "service", None)  # none where it could not be opened
-        if service and service.busy:  # what is under way has had its time, and a thread cannot be ended
+        services = [getattr(app.state, name, None) for name in ("studio", "submissions")]  # none where it did not open
+        if any(service and service.busy for service in services):  # it has had its time, and a thread cannot be ended
             os._exit(0)
 
 
@@ -142,10 +142,10 @@ def _allow_files() -> None:
 def _announce(state: Any, place: str, keys: bool) -> None:
     """Say where the service is as soon as it can paint."""
     click.echo("Impasto is loading its first model; the very first time it is converted, which takes some seconds.")
-    while getattr(state, "service", None) is None or state.service.state == "loading":
+    while getattr(state, "studio", None) is None or state.studio.state == "loading":
         time.sleep(0.05)
-    if state.service.state != "ready":
-        click.secho(f"Impasto cannot paint: {state.service.state}", fg="red", err=True)
+    if state.studio.state != "ready":
+        click.secho(f"Impasto cannot paint: {state.studio.state}", fg="red", err=True)
         return
     curl = 'curl -H "Authorization: Bearer $IMPASTO_KEY"' if keys else "curl"
     click.echo(

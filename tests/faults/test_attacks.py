@@ -78,7 +78,7 @@ def test_an_archive_is_stored_or_deflated(client, png, packing):
     answer = client.post("/jobs", data={"kind": "train", "name": "mine"}, files=files)
     assert answer.status_code == 422, answer.text
     assert "stores or deflates" in answer.json()["detail"]
-    assert client.app.state.service.storage.groups("jobs") == {}
+    assert client.app.state.submissions.storage.groups("jobs") == {}
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_3_celery_whose_broker_forgets_and_repeats(settings, photo, tmp_path, re
     crowd = Crowd(settings.model_copy(update=changes), photo, tmp_path)
     begun = time.monotonic()
     crowd.workers = [celery_worker(crowd.settings, crowd.folder / "log", **patience) for _ in range(workers)]
-    crowd.submit(jobs, num_iterations=40)  # nobody publishes them but the workers' own keepers
+    crowd.submit(jobs, num_iterations=40)  # nobody publishes them but the workers' own reapers
     done = crowd.kill_some(kills // 2, 6)
     wait_for(lambda: any(worker.children() for worker in crowd.workers))
     redis_server.flush()

@@ -140,7 +140,7 @@ def test_a_key_sees_its_own_jobs_alone(keyed, png):
     mine = [submit(client, png, keys["ann"] | same).json()["id"], submit(client, png, keys["ann"]).json()["id"]]
     his = submit(client, png, keys["bob"] | same).json()["id"]
     assert submit(client, png, keys["ann"] | same).json()["id"] == mine[0] != his
-    record = client.app.state.service.jobs.get(mine[0])
+    record = client.app.state.submissions.jobs.get(mine[0])
     assert record.owner == "ann"
     assert keys["ann"]["Authorization"].split()[1] not in record.model_dump_json()
 
@@ -287,7 +287,7 @@ def test_a_request_is_told_of_once_without_what_it_was_about(settings, png, capl
         sent = {"X-Request-ID": "a-request.of_mine"}
         job = client.post("/jobs", data=FORM, files={"image": ("holiday-in-1987.png", png)}, headers=sent)
         assert job.headers["x-request-id"] == sent["X-Request-ID"]
-        assert client.app.state.service.jobs.get(job.json()["id"]).request == sent["X-Request-ID"]
+        assert client.app.state.submissions.jobs.get(job.json()["id"]).request == sent["X-Request-ID"]
         for bad in ("short", "with space", "x" * 65, "line\tbreak"):
             given = client.get("/styles?secret=in-a-query", headers={"X-Request-ID": bad}).headers["x-request-id"]
             assert given != bad and len(given) == 16
@@ -310,7 +310,7 @@ def test_figures_for_prometheus(settings, png):
         token = client.post("/stylize?style=wave", files={"image": png}).headers["impasto-picture"]
         client.post(f"/stylize?style=wave&picture={token}")
         submit(client, png)
-        client.app.state.service.jobs.sign(["gatys"])
+        client.app.state.submissions.jobs.sign(["gatys"])
         figures = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
     assert figures['impasto_requests_total{method="POST",route="/stylize",status="200"}'] == "2.0"
     assert figures['impasto_request_seconds_count{method="POST",route="/stylize"}'] == "2.0"
@@ -328,7 +328,7 @@ def test_figures_for_prometheus(settings, png):
 
 def test_ready_for_jobs_is_another_word_than_ready_to_paint(settings):
     with opened(settings) as client:
-        jobs = client.app.state.service.jobs
+        jobs = client.app.state.submissions.jobs
         while client.get("/readyz").status_code != 200:
             time.sleep(0.05)
         answer = client.get("/readyz/jobs")

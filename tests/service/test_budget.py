@@ -32,21 +32,19 @@ def test_what_a_work_takes():
 def test_room_is_given_back():
     budget = Budget(SQUARE.memory)
     for _ in range(3):
-        with budget.room() as take:
-            take(SQUARE)
-    with pytest.raises(ZeroDivisionError), budget.room() as take:
-        take(SQUARE)
+        with budget.room(SQUARE):
+            pass
+    with pytest.raises(ZeroDivisionError), budget.room(SQUARE):
         raise ZeroDivisionError
-    with budget.room() as take:
-        take(SQUARE)
+    with budget.room(SQUARE):
+        pass
 
 
 def test_no_room_now_says_what_would_do_now():
     budget = Budget(SQUARE.memory + 500_000)
-    with budget.room() as first:
-        first(SQUARE)
-        with pytest.raises(Busy, match="are free now: ask for paint_size=") as refused, budget.room() as second:
-            second(SQUARE)
+    with budget.room(SQUARE):
+        with pytest.raises(Busy, match="are free now: ask for paint_size=") as refused, budget.room(SQUARE):
+            pass
         extra = refused.value.extra
         assert extra["retry_after"] >= 1
         for name, side in extra.items() - {("retry_after", extra["retry_after"])}:
@@ -54,30 +52,30 @@ def test_no_room_now_says_what_would_do_now():
             slightly_more = (
                 Work(100, 100, "aonet", side + 1) if name == "paint_size" else Work(side + 1, side + 1, "aonet")
             )
-            with budget.room() as second:
-                second(would_do)
-            with pytest.raises(Busy), budget.room() as second:
-                second(slightly_more)
+            with budget.room(would_do):
+                pass
+            with pytest.raises(Busy), budget.room(slightly_more):
+                pass
         assert {"paint_size", "max_side"} < extra.keys()
-    with budget.room() as take:
-        take(SQUARE)
+    with budget.room(SQUARE):
+        pass
 
 
 def test_no_room_ever_says_what_would_do():
     budget = Budget(SQUARE.memory - 1)
     advice = "ask for paint_size=99 or scale the picture's longer side to 99"
-    with pytest.raises(TooLarge, match=advice) as refused, budget.room() as take:
-        take(SQUARE)
+    with pytest.raises(TooLarge, match=advice) as refused, budget.room(SQUARE):
+        pass
     assert refused.value.extra == {
         "limit": SQUARE.memory - 1, "actual": SQUARE.memory, "paint_size": 99, "max_side": 99,
     }  # fmt: skip
-    with budget.room() as take:
-        take(Work(100, 100, "aonet", 99))
+    with budget.room(Work(100, 100, "aonet", 99)):
+        pass
 
 
 def test_a_picture_that_nothing_helps():
-    with pytest.raises(TooLarge, match="send a smaller one") as refused, Budget(1000).room() as take:
-        take(SQUARE)
+    with pytest.raises(TooLarge, match="send a smaller one") as refused, Budget(1000).room(SQUARE):
+        pass
     assert refused.value.extra.keys() == {"limit", "actual"}
 
 
@@ -86,19 +84,19 @@ def test_more_than_a_network_is_shown():
         pytest.raises(
             TooLarge, match="would see 100x100 pixels, and 9,000 is the most: ask for paint_size=94"
         ) as refused,
-        Budget(10**12, painted=9000).room() as take,
+        Budget(10**12, painted=9000).room(SQUARE),
     ):
-        take(SQUARE)
+        pass
     assert refused.value.extra == {"limit": 9000, "actual": 10_000, "paint_size": 94, "max_side": 94}
 
 
 def test_several_networks_take_as_long_as_all_of_them():
     budget = Budget(10**12, seconds=10)
     budget.learn("aonet", 1_000_000, 4)
-    with budget.room() as take:
-        take(Work(1000, 1000, "aonet", models=2))
-    with pytest.raises(TooLarge, match="would take 12 s"), budget.room() as take:
-        take(Work(1000, 1000, "aonet", models=3))
+    with budget.room(Work(1000, 1000, "aonet", models=2)):
+        pass
+    with pytest.raises(TooLarge, match="would take 12 s"), budget.room(Work(1000, 1000, "aonet", models=3)):
+        pass
 
 
 def test_seconds_are_learnt_and_foreseen():
@@ -110,8 +108,8 @@ def test_seconds_are_learnt_and_foreseen():
     budget.learn("aonet", 1_000_000, 2)
     assert budget.expected(large) == pytest.approx(18)
     assert budget.expected(Work(3000, 3000, "vgg16")) == pytest.approx(18 * PACE["vgg16"])
-    with pytest.raises(TooLarge, match="would take 18 s, and 10 s is the most") as refused, budget.room() as take:
-        take(large)
+    with pytest.raises(TooLarge, match="would take 18 s, and 10 s is the most") as refused, budget.room(large):
+        pass
     assert refused.value.extra == {"limit": 10, "actual": 18, "paint_size": 2236, "max_side": 2236}  # 5 million pixels
     budget.learn("aonet", 1_000_000, 1)
     assert budget.expected(large) == pytest.approx(13.5)
@@ -171,8 +169,7 @@ def test_a_service_that_is_full_says_when_and_what(settings: Settings):
     photograph = saved(np.zeros((300, 400, 3), np.uint8), "JPEG")
     app = create_app(settings.model_copy(update={"memory": 2 * Work(300, 400, "aonet").memory}))
     for client in opened(TestClient(app)):
-        with app.state.service.budget.room() as take:
-            take(Work(300, 600, "aonet"))
+        with app.state.studio.budget.room(Work(300, 600, "aonet")):
             response = stylize(client, photograph)
             body = problem(response, 503)
             assert int(response.headers["retry-after"]) >= 1

@@ -66,7 +66,7 @@ def test_a_service_that_takes_on_no_jobs(settings, png):
 
 
 def jobs_of(client: TestClient):
-    return client.app.state.service.jobs
+    return client.app.state.submissions.jobs
 
 
 def submit(client: TestClient, png: bytes, headers: dict | None = None, **fields) -> dict:
@@ -98,7 +98,7 @@ def test_a_painting_from_form_to_result(client, working, png, photo):
     assert client.delete(place).status_code == 204
     assert client.get(place).status_code == 404
     assert client.get(f"{place}/result").status_code == 404
-    assert client.app.state.service.storage.groups("jobs") == {}
+    assert client.app.state.submissions.storage.groups("jobs") == {}
 
 
 def test_a_training_from_photographs_to_stylize(client, settings, working, png, photo):
@@ -159,7 +159,7 @@ def test_a_wrong_parameter_is_told_at_once(client, png, fields, status, said):
     answer = client.post("/jobs", data=fields, files={"image": png})
     assert answer.status_code == status, answer.text
     assert said in answer.json()["detail"]
-    assert client.app.state.service.storage.groups("jobs") == {}  # nothing is left
+    assert client.app.state.submissions.storage.groups("jobs") == {}  # nothing is left
     assert client.get("/jobs").json()["jobs"] == []
 
 
@@ -182,7 +182,7 @@ def test_a_wrong_training_is_told_at_once(client, png, fields, status, said):
     answer = client.post("/jobs", data={"kind": "train", **fields}, files=files)
     assert answer.status_code == status, answer.text
     assert said in answer.json()["detail"]
-    assert client.app.state.service.storage.groups("jobs") == {}
+    assert client.app.state.submissions.storage.groups("jobs") == {}
 
 
 def test_a_training_needs_photographs(client, png):
@@ -199,11 +199,11 @@ def test_a_training_needs_photographs(client, png):
 
 
 def test_the_decoding_of_photographs_has_an_end(client, settings, png, monkeypatch):
-    monkeypatch.setattr("impasto.api.services.submissions.LONGEST_DECODING", 0.0)
+    monkeypatch.setattr("impasto.api.services.job_form.LONGEST_DECODING", 0.0)
     files = [("style_image", png), *[("content_images", png)] * 3]
     answer = client.post("/jobs", data={"kind": "train", "name": "mine"}, files=files)
     assert answer.status_code == 413 and "Send fewer" in answer.json()["detail"], answer.text
-    assert client.app.state.service.storage.groups("jobs") == {}
+    assert client.app.state.submissions.storage.groups("jobs") == {}
 
 
 def test_broken_pictures_are_told_by_name(client, png):
@@ -225,7 +225,7 @@ def test_what_is_stored_was_written_by_us(client, photo):
     Image.fromarray(photo).save(sent, "jpeg", exif=exif, comment=b"secret comment")
     job = submit(client, sent.getvalue())
     (key,) = jobs_of(client).get(job["id"]).inputs["image"]
-    stored = client.app.state.service.storage.get(key)
+    stored = client.app.state.submissions.storage.get(key)
     assert stored.startswith(b"\x89PNG")
     assert b"secret" not in stored
 
@@ -234,7 +234,7 @@ def test_an_idempotency_key_submits_once(client, png, photo):
     key = {"Idempotency-Key": "one"}
     first = submit(client, png, key)
     assert submit(client, png, key)["id"] == first["id"]
-    assert list(client.app.state.service.storage.groups("jobs")) == [first["id"]]
+    assert list(client.app.state.submissions.storage.groups("jobs")) == [first["id"]]
     fields = {"kind": "gatys", "style": "wave", "num_iterations": "3"}
     assert client.post("/jobs", data=fields, files={"image": png}, headers=key).status_code == 409
     assert submit(client, png, {"Idempotency-Key": "two"})["id"] != first["id"]
@@ -324,21 +324,21 @@ def test_a_stream_of_events_is_ended_after_a_while_and_goes_on_later(client, png
 
 def test_expired_and_unknown(client, settings, png):
     old, older, new = (submit(client, png)["id"] for _ in range(3))
-    service = client.app.state.service
+    submissions = client.app.state.submissions
     for id, hours in ((old, 25), (older, 169), (new, 1)):
         jobs_of(client).cancel(id)
         jobs_of(client).mark(id, finished=datetime.now(UTC) - timedelta(hours=hours))
-    service.storage.put("jobs/orphan/1/x", b"1")
-    path = service.storage.folder / "jobs/orphan/1/x"
+    submissions.storage.put("jobs/orphan/1/x", b"1")
+    path = submissions.storage.folder / "jobs/orphan/1/x"
     for part in (path, path.parent, path.parent.parent):
         os.utime(part, (1000, 1000))
-    clean(service.jobs, service.storage, settings)
+    clean(submissions.jobs, submissions.storage, settings)
     assert client.get(f"/jobs/{older}").status_code == 410
     assert client.get(f"/jobs/{'0' * 32}").status_code == 404
     assert client.get(f"/jobs/{old}").status_code == 200
-    assert set(service.storage.groups("jobs")) == {old, new}
+    assert set(submissions.storage.groups("jobs")) == {old, new}
     assert not jobs_of(client).get(old).inputs
-    assert not list((service.storage.folder / "jobs" / old).rglob("*.png"))
+    assert not list((submissions.storage.folder / "jobs" / old).rglob("*.png"))
     assert jobs_of(client).get(new).inputs
 
 
@@ -411,17 +411,17 @@ def test_a_kept_style_belongs_to_its_loss_network(settings, png):
 
 def test_the_janitor_leaves_what_it_cannot_look_up(client, settings, png, monkeypatch):
     id = submit(client, png)["id"]
-    service = client.app.state.service
-    folder = service.storage.folder / "jobs" / id
+    submissions = client.app.state.submissions
+    folder = submissions.storage.folder / "jobs" / id
     for path in (folder, *folder.rglob("*")):
         os.utime(path, (1000, 1000))
 
     def away(id: str) -> Job:
         raise Unavailable("away")
 
-    monkeypatch.setattr(service.jobs.store, "get", away)
+    monkeypatch.setattr(submissions.jobs.store, "get", away)
     with pytest.raises(Unavailable):
-        clean(service.jobs, service.storage, settings)
+        clean(submissions.jobs, submissions.storage, settings)
     assert list(folder.rglob("*.png"))
 
 

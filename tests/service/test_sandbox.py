@@ -1,4 +1,4 @@
-"""The cage and what it holds: real children, and files that really make them hang, or take too much."""
+"""The sandbox and what it holds: real children, and files that really make them hang, or take too much."""
 
 import os
 import signal
@@ -17,32 +17,32 @@ from impasto.core.errors import BadPicture, ImpastoError, TooLarge, Unavailable,
 from impasto.core.pictures import forkserver
 from impasto.core.pictures import sandbox_child as decoder
 from impasto.core.pictures.codec import decode
-from impasto.core.pictures.sandbox import Cage, InPlace, Terms, open_cage
+from impasto.core.pictures.sandbox import InPlace, Sandbox, Terms, open_sandbox
 from impasto.core.settings import ROOT
 from tests.helpers.pictures import display_p3, far, oriented, png, sample, saved, slope, slow_picture
 from tests.helpers.processes import wait_for
 
 
 @pytest.fixture
-def cage() -> Iterator[Cage]:
-    cage = Cage(Terms())
-    yield cage
-    cage.close()
+def sandbox() -> Iterator[Sandbox]:
+    sandbox = Sandbox(Terms())
+    yield sandbox
+    sandbox.close()
 
 
-def opened_by(terms: Terms) -> Iterator[Cage]:
-    cage = Cage(terms)
-    yield cage
-    cage.close()
+def opened_by(terms: Terms) -> Iterator[Sandbox]:
+    sandbox = Sandbox(terms)
+    yield sandbox
+    sandbox.close()
 
 
 @pytest.fixture
-def hurried() -> Iterator[Cage]:
+def hurried() -> Iterator[Sandbox]:
     yield from opened_by(Terms(seconds=1))
 
 
 @pytest.fixture
-def narrow() -> Iterator[Cage]:
+def narrow() -> Iterator[Sandbox]:
     """With little memory."""
     yield from opened_by(Terms(memory=150_000_000))
 
@@ -68,24 +68,24 @@ def children() -> list[psutil.Process]:
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "HEIF", "AVIF"])
-def test_what_comes_out_is_what_decoding_in_place_gives(cage: Cage, format: str) -> None:
-    mine, known = cage.decode(sample(format)), decode(sample(format))
+def test_what_comes_out_is_what_decoding_in_place_gives(sandbox: Sandbox, format: str) -> None:
+    mine, known = sandbox.decode(sample(format)), decode(sample(format))
     assert far(mine.rgb, known.rgb) == 0 and mine.alpha is None
     assert mine.rgb.flags.writeable and mine.rgb.flags.c_contiguous
 
 
-def test_turned_transparent_and_in_another_colour_space(cage: Cage) -> None:
+def test_turned_transparent_and_in_another_colour_space(sandbox: Sandbox) -> None:
     image = Image.fromarray(np.dstack([slope(), slope()[..., 0]]))
     data = saved(image, "PNG", icc_profile=display_p3(), exif=oriented(6))
-    mine, known = cage.decode(data), decode(data)
+    mine, known = sandbox.decode(data), decode(data)
     assert mine.alpha is not None and known.alpha is not None
     assert far(mine.rgb, known.rgb) == 0 and far(mine.alpha, known.alpha) == 0
 
 
-def test_a_picture_does_not_change_with_the_next(cage: Cage) -> None:
-    first = cage.decode(sample("PNG"))
+def test_a_picture_does_not_change_with_the_next(sandbox: Sandbox) -> None:
+    first = sandbox.decode(sample("PNG"))
     before = first.rgb.copy()
-    cage.decode(saved(255 - slope(), "PNG"))
+    sandbox.decode(saved(255 - slope(), "PNG"))
     assert far(first.rgb, before) == 0
 
 
@@ -100,22 +100,22 @@ def test_a_picture_does_not_change_with_the_next(cage: Cage) -> None:
         (bytes(17_000_000), TooLarge),
     ],
 )
-def test_errors_are_those_of_decoding_in_place(cage: Cage, data: bytes, kind: type[ImpastoError]) -> None:
+def test_errors_are_those_of_decoding_in_place(sandbox: Sandbox, data: bytes, kind: type[ImpastoError]) -> None:
     with pytest.raises(kind) as mine:
-        cage.decode(data)
+        sandbox.decode(data)
     with pytest.raises(kind) as known:
         decode(data)
     assert (mine.value.message, mine.value.extra) == (known.value.message, known.value.extra)
 
 
-def test_a_child_that_takes_too_long_is_ended_and_the_next_picture_fares_well(hurried: Cage) -> None:
+def test_a_child_that_takes_too_long_is_ended_and_the_next_picture_fares_well(hurried: Sandbox) -> None:
     hurried.warm()
     with pytest.raises(BadPicture, match=r"longer than 1 s|ended the decoder"):
         hurried.decode(slow_picture())
     assert hurried.decode(sample("JPEG")).height == 32
 
 
-def test_a_child_that_takes_too_much_memory_is_ended_and_the_next_picture_fares_well(narrow: Cage) -> None:
+def test_a_child_that_takes_too_much_memory_is_ended_and_the_next_picture_fares_well(narrow: Sandbox) -> None:
     with pytest.raises(TooLarge, match="more memory"):
         narrow.decode(large_picture())
     assert narrow.decode(sample("JPEG")).height == 32
@@ -126,58 +126,59 @@ def test_an_avif_that_lies_about_its_size_meets_the_limit_on_memory() -> None:
     data = saved(Image.new("RGB", (8192, 4096)), "AVIF", speed=10, quality=10)
     place = data.index(b"ispe") + 8
     seen: list[tuple[int, int]] = []
-    narrow = Cage(Terms(memory=40_000_000))  # a fourth of what the frame takes with its colours in full
+    narrow = Sandbox(Terms(memory=40_000_000))  # a fourth of what the frame takes with its colours in full
     lie = data[:place] + bytes([0, 0, 0, 64] * 2) + data[place + 8 :]
-    with pytest.raises((BadPicture, TooLarge)):
-        narrow.decode(lie, lambda *size: seen.append(size))
+    with pytest.raises((BadPicture, TooLarge)), narrow.open(lie) as sent:
+        seen.append((sent.height, sent.width))
+        sent.pixels()
     assert seen == [(64, 64)]
     assert narrow.decode(sample("AVIF")).height == 32
     narrow.close()
 
 
-def test_a_child_that_dies_at_work_is_a_bad_picture(cage: Cage) -> None:
-    cage.warm()
-    (child,) = cage._idle
+def test_a_child_that_dies_at_work_is_a_bad_picture(sandbox: Sandbox) -> None:
+    sandbox.warm()
+    (child,) = sandbox._idle
     (process,), data = children(), slow_picture()
     killing = threading.Timer(0.3, process.kill)
     killing.start()
     with pytest.raises(BadPicture, match="ended the decoder"):
-        cage.decode(data)
+        sandbox.decode(data)
     assert child.state == "dead"
-    assert cage.decode(sample("PNG")).height == 32
+    assert sandbox.decode(sample("PNG")).height == 32
 
 
-def test_a_child_that_died_at_rest_is_noticed_by_nobody(cage: Cage) -> None:
-    cage.warm()
+def test_a_child_that_died_at_rest_is_noticed_by_nobody(sandbox: Sandbox) -> None:
+    sandbox.warm()
     for process in children():
         process.kill()
         process.wait()
-    assert cage.decode(sample("PNG")).height == 32
+    assert sandbox.decode(sample("PNG")).height == 32
 
 
-def test_a_fork_server_that_died_is_started_again(cage: Cage) -> None:
-    cage.decode(sample("PNG"))
+def test_a_fork_server_that_died_is_started_again(sandbox: Sandbox) -> None:
+    sandbox.decode(sample("PNG"))
     assert forkserver.server._process
     before, mine = forkserver.server._process.pid, children()
     os.kill(before, signal.SIGKILL)
     psutil.wait_procs(mine, timeout=60)
     assert not any(process.is_running() for process in mine)  # with the fork server
-    assert cage.decode(sample("PNG")).height == 32
+    assert sandbox.decode(sample("PNG")).height == 32
     assert forkserver.server._process.pid != before
 
 
-def test_a_fork_server_that_died_at_work_is_no_fault_of_the_picture(cage: Cage) -> None:
-    cage.warm()
+def test_a_fork_server_that_died_at_work_is_no_fault_of_the_picture(sandbox: Sandbox) -> None:
+    sandbox.warm()
     assert forkserver.server._process
     data, (process,) = slow_picture(), children()
     used = process.cpu_times().user
     killing = threading.Thread(target=kill_at_work, args=(forkserver.server._process.pid, process, used))
     killing.start()
     with pytest.raises(Unavailable, match="was ended") as told:
-        cage.decode(data)
+        sandbox.decode(data)
     killing.join()
     assert told.value.extra == {"retry_after": 1}
-    assert cage.decode(sample("PNG")).height == 32
+    assert sandbox.decode(sample("PNG")).height == 32
 
 
 def kill_at_work(pid: int, child: psutil.Process, used: float) -> None:
@@ -204,26 +205,26 @@ def test_a_child_that_dies_at_birth_takes_nobody_along(
         "decoder.serve(socket.socket(fileno=int(sys.argv[1])))\n"
     )
     monkeypatch.setattr(forkserver, "DECODER", (sys.executable, "-c", code))
-    cage, sizes = Cage(Terms(seconds=100)), list[int]()
-    cage.warm()
-    first = threading.Thread(target=lambda: sizes.append(cage.decode(slow_picture()).height))
+    sandbox, sizes = Sandbox(Terms(seconds=100)), list[int]()
+    sandbox.warm()
+    first = threading.Thread(target=lambda: sizes.append(sandbox.decode(slow_picture()).height))
     (process,) = children()
     first.start()
     wait_for(lambda: process.cpu_times().user > 0.2)
-    assert cage.decode(sample("PNG")).height == 32
+    assert sandbox.decode(sample("PNG")).height == 32
     assert process.is_running()
     first.join()
     assert sizes == [4000]
-    cage.close()
+    sandbox.close()
 
 
 def test_a_decoder_has_no_password_and_gets_no_more_rights(
-    monkeypatch: pytest.MonkeyPatch, own_server: forkserver.ForkServer, cage: Cage
+    monkeypatch: pytest.MonkeyPatch, own_server: forkserver.ForkServer, sandbox: Sandbox
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET key")
     monkeypatch.setenv("IMPASTO_WEBHOOK_SECRET", "SECRET hook")
     monkeypatch.setenv("LC_TIME", "C")
-    assert cage.decode(sample("PNG")).height == 32
+    assert sandbox.decode(sample("PNG")).height == 32
     assert own_server._process
     (child,) = children()
     for pid in (own_server._process.pid, child.pid):
@@ -233,53 +234,58 @@ def test_a_decoder_has_no_password_and_gets_no_more_rights(
     assert "NoNewPrivs:\t1\n" in Path(f"/proc/{child.pid}/status").read_text()
 
 
-def test_a_child_is_replaced_after_so_many_pictures(cage: Cage) -> None:
+def test_a_child_is_replaced_after_so_many_pictures(sandbox: Sandbox) -> None:
     pids = set()
     for _ in range(decoder.PICTURES + 2):
-        cage.decode(sample("BMP"))
-        pids.add(cage._idle[0]._process if cage._idle else -1)
-    assert cage.decode(sample("BMP")).height == 32
+        sandbox.decode(sample("BMP"))
+        pids.add(sandbox._idle[0]._process if sandbox._idle else -1)
+    assert sandbox.decode(sample("BMP")).height == 32
     assert len(pids) >= 2
 
 
-def test_who_is_not_admitted_costs_no_pixels_and_leaves_the_child(cage: Cage) -> None:
-    seen = []
-
-    def refuse(height: int, width: int) -> None:
-        seen.append((height, width))
-        raise TooLarge("no room")
-
-    cage.warm()
-    (child,) = cage._idle
+def test_a_picture_that_is_refused_by_its_size_costs_no_pixels_and_leaves_the_child(sandbox: Sandbox) -> None:
+    sandbox.warm()
+    (child,) = sandbox._idle
     for _ in range(3):
-        with pytest.raises(TooLarge, match="no room"):
-            cage.decode(slow_picture(), refuse)
-    assert seen == [(4000, 6000)] * 3
-    assert cage._idle == [child] and child.state == "ready"
-    assert cage.decode(sample("PNG"), lambda *size: seen.append(size)).height == 32
-    assert seen[-1] == (32, 48)
+        with pytest.raises(TooLarge, match="no room"), sandbox.open(slow_picture()) as sent:
+            assert (sent.height, sent.width) == (4000, 6000)
+            raise TooLarge("no room")
+    assert sandbox._idle == [child] and child.state == "ready"
+    assert sandbox.decode(sample("PNG")).height == 32
 
 
-def test_many_threads_and_no_descriptor_or_child_left_over(cage: Cage) -> None:
+def test_a_child_is_free_for_another_as_soon_as_the_pixels_are_there(sandbox: Sandbox) -> None:
+    with sandbox.open(sample("PNG")) as one:
+        first = one.pixels()
+        (child,) = sandbox._idle
+        with sandbox.open(saved(255 - slope(), "PNG")) as other:
+            assert sandbox._idle == []
+            second = other.pixels()
+        assert sandbox._idle == [child]
+    assert sandbox._idle == [child]
+    assert far(first.rgb, slope()) == 0 and far(second.rgb, 255 - slope()) == 0
+
+
+def test_many_threads_and_no_descriptor_or_child_left_over(sandbox: Sandbox) -> None:
     def work() -> None:
         for number in range(30):
             if number % 3 == 2:
                 with pytest.raises(BadPicture):
-                    cage.decode(sample("JPEG")[:200])
+                    sandbox.decode(sample("JPEG")[:200])
             else:
-                assert cage.decode(sample("JPEG")).height == 32
+                assert sandbox.decode(sample("JPEG")).height == 32
 
-    cage.warm()
-    before = psutil.Process().num_fds() - len(cage._idle) * 3
+    sandbox.warm()
+    before = psutil.Process().num_fds() - len(sandbox._idle) * 3
     threads = [threading.Thread(target=work) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 1 <= len(cage._idle) <= 6
-    assert psutil.Process().num_fds() == before + len(cage._idle) * 3  # a socket, a process, a tray
+    assert 1 <= len(sandbox._idle) <= 6
+    assert psutil.Process().num_fds() == before + len(sandbox._idle) * 3  # a socket, a process, a tray
     mine = children()
-    cage.close()
+    sandbox.close()
     assert psutil.Process().num_fds() == before
     psutil.wait_procs(mine, timeout=60)
     assert children() == []
@@ -290,15 +296,15 @@ def test_an_idle_child_gives_back_its_memory(monkeypatch: pytest.MonkeyPatch) ->
     code = (
         "import impasto.core.pictures.sandbox as c, sys, time, psutil, io\n"
         "from PIL import Image\n"
-        "cage = c.Cage(c.Terms())\n"
+        "sandbox = c.Sandbox(c.Terms())\n"
         "file = io.BytesIO(); Image.new('RGB', (4000, 3000), 'red').save(file, 'JPEG')\n"
-        "cage.decode(file.getvalue())\n"
+        "sandbox.decode(file.getvalue())\n"
         "(child,) = psutil.Process(c.forkserver.server._process.pid).children()\n"
         "large = child.memory_info().rss\n"
         "end = time.monotonic() + 60\n"
         "while child.memory_info().rss > large - 60e6 and time.monotonic() < end: time.sleep(0.2)\n"
         "assert child.memory_info().rss <= large - 60e6, (large, child.memory_info())\n"
-        "assert cage.decode(file.getvalue()).height == 3000\n"
+        "assert sandbox.decode(file.getvalue()).height == 3000\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
@@ -307,11 +313,11 @@ def test_an_idle_child_gives_back_its_memory(monkeypatch: pytest.MonkeyPatch) ->
 def test_nobody_outlives_a_service_that_is_killed(working: bool) -> None:
     code = (
         "import impasto.core.pictures.sandbox as c, sys\n"
-        "cage = c.Cage(c.Terms())\n"
-        "cage.warm()\n"
+        "sandbox = c.Sandbox(c.Terms())\n"
+        "sandbox.warm()\n"
         "print(c.forkserver.server._process.pid, flush=True)\n"
         "data = sys.stdin.buffer.read()\n"
-        "cage.decode(data)\n"
+        "sandbox.decode(data)\n"
     )
     service = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert service.stdin and service.stdout
@@ -334,11 +340,11 @@ def test_children_have_loaded_neither_torch_nor_the_engine() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-def test_without_a_cage_pictures_are_admitted_and_decoded_in_place() -> None:
-    cage = open_cage(Terms(), on=False)
-    assert isinstance(cage, InPlace)
-    seen: list[tuple[int, int]] = []
-    assert far(cage.decode(sample("PNG"), lambda *size: seen.append(size)).rgb, slope()) == 0
-    assert seen == [(32, 48)]
+def test_without_a_sandbox_pictures_are_opened_and_decoded_in_place() -> None:
+    sandbox = open_sandbox(Terms(), on=False)
+    assert isinstance(sandbox, InPlace)
+    with sandbox.open(sample("PNG")) as sent:
+        assert (sent.height, sent.width) == (32, 48)
+        assert far(sent.pixels().rgb, slope()) == 0
     with pytest.raises(UnsupportedFormat):
-        cage.decode(b"hello")
+        sandbox.decode(b"hello")

@@ -2,7 +2,7 @@ import asyncio
 import io
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from impasto.api.main import create_app
 from impasto.api.services.slots import Slots
+from impasto.core.errors import Busy
 from impasto.core.settings import Settings
 
 
@@ -215,13 +216,13 @@ def test_503_when_the_queue_is_full(settings, photo):
     app = create_app(settings.model_copy(update={"slots": 1, "queue": 0}))
     with TestClient(app) as client:
         working, done = threading.Event(), threading.Event()
-        service = app.state.service
+        slots = app.state.studio.slots
 
         def work():
             working.set()
             return done.wait(60)
 
-        thread = threading.Thread(target=lambda: client.portal.call(service.slots.run, work, asker(60)))
+        thread = threading.Thread(target=lambda: client.portal.call(slots.run, work, asker(60)))
         thread.start()
         assert working.wait(60)
         response = stylize(client, png(photo))
@@ -245,6 +246,63 @@ def test_a_client_that_leaves_while_it_waits_leaves_its_place():
         assert await first
         # A picture that is being painted when its client leaves is painted to its end.
         assert await slots.run(lambda: time.sleep(0.2) or "painted", asker(0.1)) == "painted"
+        slots.close()
+
+    asyncio.run(crowd())
+
+
+def held(order: list[str], slots: Slots, client: str) -> tuple[asyncio.Task[None], threading.Event]:
+    """A call that runs until its event is set, and says in `order` when it began."""
+    end = threading.Event()
+
+    def work() -> None:
+        order.append(client)
+        assert end.wait(60)
+
+    return asyncio.create_task(slots.run(work, asker(60), client)), end
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    while not ready():
+        await asyncio.sleep(0.005)
+
+
+def test_one_client_leaves_a_slot_for_another():
+    async def crowd() -> None:
+        order: list[str] = []
+        slots = Slots(3, 10)
+        greedy = [held(order, slots, "greedy") for _ in range(5)]
+        await until(lambda: len(order) == 2)
+        stranger, end = held(order, slots, "stranger")
+        await until(lambda: len(order) == 3)
+        assert order == ["greedy", "greedy", "stranger"] and slots.waiting == 3
+        for event in (end, *(event for _, event in greedy)):
+            event.set()
+        await asyncio.gather(stranger, *(task for task, _ in greedy))
+        assert slots.taken == 0
+        slots.close()
+
+    asyncio.run(crowd())
+
+
+def test_clients_in_the_queue_take_turns_and_the_greediest_gives_way():
+    async def crowd() -> None:
+        order: list[str] = []
+        slots = Slots(1, 4)
+        first, end_first = held(order, slots, "a")
+        waiting = [held(order, slots, "a") for _ in range(4)]
+        await until(lambda: slots.taken == 5)
+        with pytest.raises(Busy):
+            await slots.run(lambda: None, asker(60), "a")  # nobody else has more than it has
+        waiting += [held(order, slots, client) for client in "bc"]
+        await until(lambda: waiting[2][0].done() and waiting[3][0].done())
+        assert all(isinstance(task.exception(), Busy) for task, _ in waiting[2:4])
+        with pytest.raises(Busy):
+            await slots.run(lambda: None, asker(60), "b")  # two of a, one of b, one of c: no more to gain
+        for event in (end_first, *(event for _, event in waiting)):
+            event.set()
+        await asyncio.gather(first, *(task for task, _ in waiting), return_exceptions=True)
+        assert order == ["a", "a", "b", "c", "a"]
         slots.close()
 
     asyncio.run(crowd())

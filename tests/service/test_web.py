@@ -13,7 +13,7 @@ from PIL import Image
 
 from impasto.api.main import create_app
 from impasto.api.middleware.headers import DOCS, OURS
-from impasto.api.services.upload_cache import MOST, Recent
+from impasto.api.services.upload_cache import MOST, UploadCache
 from impasto.core.errors import PictureGone
 from impasto.core.settings import ROOT, Settings
 from tests.helpers.work import with_our_styles
@@ -109,33 +109,28 @@ def test_a_picture_is_painted_again_without_sending_it(client, png):
     assert "impasto-picture" not in client.post("/stylize?style=plain", files={"image": b"text"}).headers
 
 
-def test_no_picture_is_held_where_none_is_to_be(settings, png):
-    with TestClient(create_app(settings.model_copy(update={"recent": 0}))) as client:
-        assert "impasto-picture" not in client.post("/stylize?style=plain", files={"image": png}).headers
-
-
-def test_recent_pictures_are_bounded_in_bytes_and_time(monkeypatch):
-    monkeypatch.setattr("impasto.api.services.upload_cache.KEPT_FOR", 0.2)
+def test_uploads_are_bounded_in_bytes_and_time(monkeypatch):
+    monkeypatch.setattr("impasto.api.services.upload_cache.SECONDS", 0.2)
 
     async def use() -> None:
-        recent = Recent(10)
-        assert recent.keep(bytes(11)) is None
-        one, two = recent.keep(b"1111"), recent.keep(b"2222")
-        assert one and two and recent.get(one) == b"1111"  # used after the other
-        three = recent.keep(b"3333")
-        assert three and (recent.get(one), recent.get(three)) == (b"1111", b"3333")
+        uploads = UploadCache(10)
+        assert uploads.put(bytes(11)) is None
+        one, two = uploads.put(b"1111"), uploads.put(b"2222")
+        assert one and two and uploads.get(one) == b"1111"  # used after the other
+        three = uploads.put(b"3333")
+        assert three and (uploads.get(one), uploads.get(three)) == (b"1111", b"3333")
         with pytest.raises(PictureGone):
-            recent.get(two)
-        while recent._held:
+            uploads.get(two)
+        while uploads._uploads:
             await asyncio.sleep(0.01)
-        assert recent.keep(bytes(10))  # what is gone is not counted
-        many = Recent(10**9)
-        tokens = [many.keep(b"5") for _ in range(MOST + 1)]
+        assert uploads.put(bytes(10))  # what is gone is not counted
+        many = UploadCache(10**9)
+        tokens = [many.put(b"5") for _ in range(MOST + 1)]
         with pytest.raises(PictureGone):
             many.get(tokens[0] or "")
         assert many.get(tokens[1] or "") == b"5"
         with pytest.raises(PictureGone):
-            recent.get(one)
+            uploads.get(one)
 
     asyncio.run(use())
 

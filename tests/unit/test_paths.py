@@ -127,7 +127,7 @@ def test_idempotency_keys_are_no_paths(settings: Settings, photo: np.ndarray, ca
             assert {answer.status_code for answer in answers} == {202 if allowed else 422}, name
             if allowed:
                 (ids[name],) = {answer.json()["id"] for answer in answers}
-        stored = set(client.app.state.service.storage.groups("jobs"))  # type: ignore[attr-defined]
+        stored = set(client.app.state.submissions.storage.groups("jobs"))  # type: ignore[attr-defined]
     assert len(ids) >= 40
     assert stored == set(ids.values())
     assert len(stored) == len(ids)
