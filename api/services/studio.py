@@ -23,12 +23,13 @@ from impasto.core.jobs.record import KINDS, Job, Kind
 from impasto.core.jobs.storage import open_storage
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.logs import request_id
+from impasto.core.names import ARCHES
 from impasto.core.nets.checkpoints import Zoo
 from impasto.core.params import CompareParams, PaintParams
 from impasto.core.pictures.codec import Bytes, Format, Picture, encode
 from impasto.core.pictures.sandbox import Terms, open_cage
 from impasto.core.settings import Settings
-from impasto.core.stylize.budget import PAINTED, Budget, Work
+from impasto.core.stylize.budget import Budget, Work
 from impasto.core.stylize.compare import compare
 from impasto.core.stylize.engine import Painter, open_engine
 from impasto.core.stylize.stylize import paint
@@ -176,7 +177,7 @@ class Service:
     def compare(self, data: bytes, params: CompareParams) -> Painted:
         """Bytes of a photograph -> bytes of a sheet: what each model asked for paints of it. Raises as `stylize`."""
         models = self.zoo.select(params.arch, params.dataset, params.style)
-        costliest = max((arch for arch, _, _ in models), key=lambda arch: PAINTED[arch])
+        costliest = max((arch for arch, _, _ in models), key=lambda arch: ARCHES[arch].memory)
         return self._painted(
             data,
             lambda height, width: Work(height, width, costliest, params.seen_side, params.painted_side, len(models)),

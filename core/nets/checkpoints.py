@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from impasto.core.errors import BadCheckpoint, BadParameter
 from impasto.core.files import replacing
-from impasto.core.names import STRIDES, is_name, unknown
+from impasto.core.names import ARCHES, is_name, unknown
 from impasto.core.params import TrainParams
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Card(BaseModel):
 
     @property
     def stride(self) -> int:
-        return STRIDES[self.params.arch]
+        return ARCHES[self.params.arch].stride
 
 
 def save(path: Path, net: Net, card: Card) -> None:
@@ -149,7 +149,7 @@ class Zoo:
         for folder in self.folders:
             for path in sorted(folder.glob(f"*/*/*{SUFFIX}")):
                 arch, dataset, style = *path.parts[-3:-1], path.stem
-                if all(map(is_name, (arch, dataset, style))) and (card := self._card(path)):
+                if arch in ARCHES and is_name(dataset) and is_name(style) and (card := self._card(path)):
                     found[(arch, dataset, style)] = Entry(path, card)
         return found
 
