@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from impasto.core.names import ARCHES, MIN_SIDE, MODEL, Arch, Layer, Name, Upsample
 from impasto.core.pictures.codec import Format
@@ -53,17 +53,6 @@ NETWORK = Weights(style=12, coarse=4, depicted=1.5, detail=0.5, tv=1.5, excess=5
 PIXELS = Weights(style=40, coarse=1.5, depicted=0.3, detail=0.5, tv=1.5, excess=5, scales=4)
 """Weights of the optimisation of pixels. Pixels can please a classifier unseen, and take the fine ink without the
 forms: with a network's weights they stay a tinted photograph."""
-
-
-def differences(saved: dict[str, str], now: dict[str, str], params: BaseModel) -> list[str]:
-    """Fields that differ between the saved run and this one. `parameters` is JSON in both, in `now` that of `params`;
-    a parameter that an older run had not saved has its default."""
-    try:
-        same = type(params).model_validate_json(saved.get("parameters", "")) == params
-    except ValidationError:
-        same = False
-    kept = {"parameters": now["parameters"]} if same else {}
-    return [name for name, value in now.items() if (saved | kept).get(name) != value]
 
 
 class ObjectiveParams(BaseModel):

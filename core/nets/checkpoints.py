@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from impasto.core.errors import BadCheckpoint, BadParameter
-from impasto.core.files import replacing
+from impasto.core.files import FileCache, replacing
 from impasto.core.names import ARCHES, is_name, unknown
 from impasto.core.params import TrainParams
 
@@ -141,7 +141,7 @@ class Zoo:
 
     def __init__(self, *folders: Path) -> None:
         self.folders = folders
-        self._cards: dict[Path, tuple[tuple[int, int], Card | None]] = {}  # with the time and size of the file
+        self._cards = FileCache(_card_of)
 
     def entries(self) -> dict[tuple[str, str, str], Entry]:
         """Every (arch, dataset, style) there is. What is no checkpoint of ours is passed over, with a warning."""
@@ -190,13 +190,9 @@ class Zoo:
         return found
 
     def _card(self, path: Path) -> Card | None:
-        """The card, read anew when the file has changed; None for a file that is gone or none of ours."""
+        """The card; None for a file that is gone, or that is not a checkpoint of ours."""
         try:
-            stat = path.stat()
-            version = (stat.st_mtime_ns, stat.st_size)
-            if path not in self._cards or self._cards[path][0] != version:
-                self._cards[path] = (version, _card_of(path))
-            return self._cards[path][1]
+            return self._cards(path)
         except FileNotFoundError:
             return None
 

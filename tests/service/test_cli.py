@@ -217,7 +217,7 @@ def test_models_are_converted_ahead(impasto, models, cache, tmp_path, monkeypatc
         (["--style", "nosuch", "--data", "."], "There are: rain_princess"),
         (["--style", "wave"], "impasto data fetch"),
         (["--style", "wave", "--data", "nowhere"], "No folder or archive of photographs at nowhere"),
-        (["--style", "own", "--style-image", "nowhere.jpg"], "no style picture at nowhere.jpg"),
+        (["--style", "own", "--style-image", "nowhere.jpg"], "no picture at nowhere.jpg"),
         (["--style", "wave", "--style-size", "100", "--data", "."], "style_image"),
         (["--style", "wave", "--lr", "0"], "--lr"),
         (["--style", "wave", "--lr", "inf"], "--lr"),
