@@ -7,10 +7,12 @@ weights and imports no torch. Weights are float16, or 8 bits (`core.nets.packing
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -31,7 +33,7 @@ SUFFIX = ".safetensors"
 
 
 class Card(BaseModel):
-    """The description of a checkpoint, in its file. Fields of a later version are ignored."""
+    """The description of a checkpoint, in its file. `read_card` leaves out fields that are not known here."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -75,18 +77,37 @@ def save(path: Path, net: Net, card: Card) -> None:
 
 
 def read_card(path: Path) -> Card:
-    """The card, from the header alone. Raises BadCheckpoint."""
+    """Read the card, from the header alone. Warns once of fields that this version does not know, and ignores them.
+
+    Raises BadCheckpoint where there is no card, or a field that this version needs is missing or wrong.
+    """
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
-        return Card.model_validate_json(metadata["card"])
+        fields = json.loads(metadata["card"])
+        ignored = _take_unknown(fields, Card) + _take_unknown(fields.get("params", {}), TrainParams, "params.")
+        card = Card.model_validate(fields)
     except ValidationError as error:
-        names = ", ".join(".".join(map(str, each["loc"])) or "its form" for each in error.errors())
+        names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
         raise BadCheckpoint(
-            f"{path} has a card of another version (it differs in {names}): train it again, or delete it."
+            f"{path} has a card of another version: {names} cannot be read. Train it again, or delete it."
         ) from error
-    except (OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
         raise BadCheckpoint(f"{path} is not a checkpoint of ours: {error}") from error
+    if ignored:
+        _warn_once(path, ", ".join(ignored))
+    return card
+
+
+def _take_unknown(fields: dict[str, Any], model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Remove the fields that `model` does not have, and name them; not those that are null, false, 0 or empty."""
+    taken = {name: fields.pop(name) for name in sorted(fields.keys() - model.model_fields.keys())}
+    return [f"{prefix}{name}={value!r}" for name, value in taken.items() if value]
+
+
+@cache
+def _warn_once(path: Path, fields: str) -> None:
+    log.warning("The card of %s has fields that this version does not know, and ignores: %s.", path, fields)
 
 
 def load(path: Path, vgg16: str = "bundled") -> Net:
@@ -144,13 +165,12 @@ class Zoo:
         self._cards = FileCache(_card_of)
 
     def entries(self) -> dict[tuple[str, str, str], Entry]:
-        """Every (arch, dataset, style) there is. What is no checkpoint of ours is passed over, with a warning."""
+        """Every (arch, dataset, style) there is. A file that cannot be read is passed over, with a warning."""
         found = {}
         for folder in self.folders:
             for path in sorted(folder.glob(f"*/*/*{SUFFIX}")):
-                arch, dataset, style = *path.parts[-3:-1], path.stem
-                if arch in ARCHES and is_name(dataset) and is_name(style) and (card := self._card(path)):
-                    found[(arch, dataset, style)] = Entry(path, card)
+                if not path.name.startswith(".") and (card := self._card(path)):  # with a dot: one being written
+                    found[_names(path)] = Entry(path, card)
         return found
 
     def find(self, arch: str, dataset: str, style: str) -> Entry:
@@ -197,7 +217,22 @@ class Zoo:
             return None
 
 
+def _names(path: Path) -> tuple[str, str, str]:
+    """Network, dataset and style, by the path of a checkpoint."""
+    return path.parts[-3], path.parts[-2], path.stem
+
+
 def _card_of(path: Path) -> Card | None:
+    arch, dataset, style = _names(path)
+    if arch not in ARCHES or not is_name(dataset) or not is_name(style):
+        log.warning(
+            "A model is passed over: %s is not named ARCH/DATASET/STYLE%s, with %s as ARCH and the others of a-z, 0-9, "
+            "_ and -.",
+            path,
+            SUFFIX,
+            " or ".join(ARCHES),
+        )
+        return None
     try:
         return read_card(path)
     except BadCheckpoint as error:
