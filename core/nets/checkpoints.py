@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from impasto.core.errors import BadCheckpoint, BadParameter
+from impasto.core.errors import BadCheckpoint, BadParameter, NotFound
 from impasto.core.files import FileCache, replacing
 from impasto.core.names import ARCHES, is_name, unknown
 from impasto.core.params import TrainParams
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("impasto")
 
 SUFFIX = ".safetensors"
+
+NO_MODELS = (
+    "The installed package has no models: clone the repository and set IMPASTO_MODELS to its folder models/, or train "
+    "one (impasto train). Searched:"
+)
 
 
 class Card(BaseModel):
@@ -175,10 +181,14 @@ class Zoo:
 
     def find(self, arch: str, dataset: str, style: str) -> Entry:
         """Raises NotFound with the models there are and the nearest."""
-        entries = self.entries()
-        if (arch, dataset, style) not in entries:
-            raise unknown("model", f"{arch}/{dataset}/{style}", ("/".join(key) for key in entries))
-        return entries[(arch, dataset, style)]
+        return self.named(f"{arch}/{dataset}/{style}")
+
+    def named(self, name: str) -> Entry:
+        """The model of a whole name, ARCH/DATASET/STYLE. Raises NotFound as `find`."""
+        models = {"/".join(names): entry for names, entry in self.entries().items()}
+        if name not in models:
+            raise self._unknown(name, models)
+        return models[name]
 
     def warm_start(self, params: TrainParams) -> Path | None:
         """The checkpoint that a training starts from, if it names one.
@@ -187,7 +197,7 @@ class Zoo:
         """
         if params.warm_start is None:
             return None
-        entry = self.find(*params.warm_start.split("/"))
+        entry = self.named(params.warm_start)
         if entry.card.params.upsample != params.upsample:
             raise BadParameter(
                 f"{params.warm_start} was trained with upsample={entry.card.params.upsample}, not {params.upsample}: "
@@ -206,8 +216,12 @@ class Zoo:
             if all(name in (None, part) for name, part in zip(wanted, key, strict=True))
         }
         if not found:
-            raise unknown("model", "/".join(name or "*" for name in wanted), ("/".join(key) for key in entries))
+            raise self._unknown("/".join(name or "*" for name in wanted), ("/".join(key) for key in entries))
         return found
+
+    def _unknown(self, name: str, models: Iterable[str]) -> NotFound:
+        models = list(models)
+        return unknown("model", name, models, "" if models else f" {NO_MODELS} {' and '.join(map(str, self.folders))}.")
 
     def _card(self, path: Path) -> Card | None:
         """The card; None for a file that is gone, or that is not a checkpoint of ours."""
