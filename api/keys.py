@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from impasto.core.errors import BadParameter, Conflict, NotFound
-from impasto.core.files import write_bytes
+from impasto.core.files import stamp, write_bytes
 from impasto.core.names import is_name
 
 SCOPES = {
@@ -64,10 +64,9 @@ class Keys:
 
     def all(self) -> list[Key]:
         try:
-            stat = self.path.stat()
-            if self._read != (stat.st_mtime_ns, stat.st_size):
-                self._keys = list(_parsed(self.path.read_text("utf-8", "replace")))
-                self._read = stat.st_mtime_ns, stat.st_size
+            now = stamp(self.path)
+            if self._read != now:
+                self._keys, self._read = list(_parsed(self.path.read_text("utf-8", "replace"))), now
         except OSError as error:
             if self._read or self._keys:
                 log.error("The keys in %s cannot be read (%s): nobody has one now.", self.path, error.strerror)
