@@ -8,6 +8,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from impasto.core.jobs.record import Job
 from impasto.core.jobs.transitions import Jobs
 
+WORKER = """
+import sys
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.transitions import Jobs
+from impasto.core.settings import Settings
+from impasto.worker.jobs.webhooks import Caller
+
+caller = Caller(Jobs(open_store(sys.argv[1])), Settings(webhook_secret=sys.argv[2], webhook_private=True))
+caller.look()
+caller.wait()
+"""
+"""A worker that makes one look. Arguments: the store, and the secret."""
+
 
 class Receiver(ThreadingHTTPServer):
     """Keeps the calls that it gets. Answers with `statuses`, one each, then 200."""

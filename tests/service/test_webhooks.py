@@ -1,6 +1,10 @@
 """Webhooks: a call is signed, made until it is taken, and given up in the end."""
 
 import json
+import os
+import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -12,7 +16,7 @@ from impasto.core.jobs.transitions import Jobs
 from impasto.core.jobs.webhooks import webhook_secret
 from impasto.core.settings import ROOT, Settings
 from impasto.worker.jobs.webhooks import PAUSES, Caller
-from tests.helpers.receivers import Receiver, over
+from tests.helpers.receivers import WORKER, Receiver, over
 from tests.helpers.work import Clock
 
 SECRETS = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_abcdefghijklmnopqrstuvwxyz0", "s3cret of our own"]
@@ -38,8 +42,8 @@ def jobs(store_url, clock) -> Iterator[Jobs]:
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"webhook_secret": SECRETS[0], "webhook_private": True})
+def settings(settings: Settings, store_url: str) -> Settings:
+    return settings.model_copy(update={"store": store_url, "webhook_secret": SECRETS[0], "webhook_private": True})
 
 
 def look(jobs: Jobs, settings: Settings) -> None:
@@ -79,6 +83,36 @@ def test_the_python_lines_of_the_docs_verify_a_call(receiver, jobs, settings, ca
     assert capsys.readouterr().out == f"{job.id} canceled\n"
 
 
+@pytest.mark.parametrize("path", ["/", "/a%7Eb/c%2Fd?sig=e%2Ff%3D+g&h", "/%C3%A9"])
+def test_a_url_is_called_as_it_is(receiver, jobs, settings, path):
+    over(jobs, receiver.url.replace("/hook?token=1", path))
+    look(jobs, settings)
+    assert [called for called, *_ in receiver.calls] == [path]
+
+
+def test_a_url_in_other_letters_is_encoded(receiver, jobs, settings):
+    over(jobs, receiver.url.replace("/hook", "/é"))
+    look(jobs, settings)
+    assert [called for called, *_ in receiver.calls] == ["/%C3%A9?token=1"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_receiver_over_tls_shows_a_certificate(receiver, jobs, settings, tmp_path, trusted):
+    """`SSL_CERT_FILE` is read when a process begins."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+    job = over(jobs, receiver.url.replace("http:", "https:"))
+    environment = os.environ | ({"SSL_CERT_FILE": str(certificate)} if trusted else {})
+    subprocess.run([sys.executable, "-c", WORKER, settings.store, SECRETS[0]], env=environment, check=True)
+    assert len(receiver.calls) == int(trusted)
+    assert (jobs.get(job.id).calls, jobs.get(job.id).notified) == (1, trusted)
+
+
 @pytest.mark.parametrize("status", [500, 404, 302])
 def test_it_is_made_again_until_it_is_taken(receiver, jobs, settings, clock, status):
     receiver.statuses = [status, status]
@@ -108,13 +142,14 @@ def test_it_waits_between_calls_and_is_given_up_in_the_end(receiver, jobs, setti
     assert jobs.get(job.id).notified
 
 
-def test_a_private_address_is_not_called(receiver, jobs, settings):
+def test_a_private_address_is_not_called(receiver, jobs, settings, caplog):
     """A name that was a public one's when the job was submitted, and an address that was written into the record."""
     settings = settings.model_copy(update={"webhook_private": False})
     sent = [over(jobs, receiver.url), over(jobs, receiver.url.replace("localhost", "127.0.0.1"))]
     look(jobs, settings)
     assert receiver.calls == []
     assert [(jobs.get(job.id).calls, jobs.get(job.id).notified) for job in sent] == [(1, False)] * 2
+    assert "127.0.0.1 is a private address" in caplog.text
 
 
 def test_two_workers_make_one_call(receiver, jobs, settings):

@@ -1,6 +1,7 @@
 """Calling webhooks: a signed POST when a job is over, repeated until the receiver has taken it."""
 
 import asyncio
+import errno
 import json
 import logging
 import random
@@ -11,7 +12,9 @@ from datetime import UTC, datetime
 
 import aiohttp
 from standardwebhooks import Webhook
+from yarl import URL
 
+from impasto.core.errors import BadParameter
 from impasto.core.jobs.record import Job
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.jobs.webhooks import check_address, webhook_secret
@@ -81,7 +84,8 @@ class Caller:
         except (
             Exception
         ) as error:  # URLs and receivers are strangers': any error is possible, and each is a failed call
-            log.warning("the webhook of job %s: %.300r", job.id, error)
+            reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+            log.warning("the webhook of job %s failed: %s%s", job.id, type(error).__name__, reason)  # without its URL
 
 
 async def _post(job: Job, settings: Settings) -> int:
@@ -95,20 +99,24 @@ async def _post(job: Job, settings: Settings) -> int:
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": Webhook(webhook_secret(settings.webhook_secret, job.owner)).sign(job.id, now, body),
     }
+    url = URL(job.webhook or "", encoded=(job.webhook or "").isascii())  # as it is: it may have a signature in it
     connector = aiohttp.TCPConnector(socket_factory=None if settings.webhook_private else _public_socket)
     timeout = aiohttp.ClientTimeout(total=DEADLINE)
     async with (
         aiohttp.ClientSession(connector=connector, timeout=timeout, headers=headers) as session,
-        session.post(job.webhook or "", data=body, allow_redirects=False) as answer,
+        session.post(url, data=body, allow_redirects=False) as answer,
     ):
         return answer.status
 
 
 def _public_socket(found: aiohttp.AddrInfoType) -> socket.socket:
-    """A socket for an address that is about to be connected to. Raises BadParameter for a private one.
+    """A socket for an address that is about to be connected to. Raises OSError for a private one.
 
     The URL was checked when the job was submitted, but its host may have another address by now.
     """
     family, kind, protocol, _, address = found
-    check_address(str(address[0]), int(address[1]))
+    try:
+        check_address(str(address[0]), int(address[1]))
+    except BadParameter as error:
+        raise PermissionError(errno.EACCES, error.message) from error  # aiohttp goes on to the host's next address
     return socket.socket(family, kind, protocol)
