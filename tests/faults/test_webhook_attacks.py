@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -170,6 +171,20 @@ def test_a_worker_killed_during_the_seventh_call_stops_nothing(jobs, caller, clo
     caller.wait()
     assert jobs.get(good.id).notified
     assert (jobs.get(bad.id).calls, jobs.get(bad.id).notified) == (7, True)
+
+
+def test_a_record_that_cannot_be_read_stops_its_client_alone(settings, receiver, caplog):
+    store = open_store(settings.store)
+    jobs = Jobs(store)
+    broken = over(jobs, "http://broken.example/")
+    good = over(jobs, receiver.url)
+    with sqlite3.connect(settings.store) as db:
+        db.execute("UPDATE jobs SET record = ? WHERE id = ?", ('{"status": "unheard of"}', broken.id))
+    db.close()
+    caller = Caller(jobs, settings)
+    until(lambda: (caller.look(), jobs.get(good.id).notified)[1])
+    assert "host broken.example cannot be called" in caplog.text
+    store.close()
 
 
 @pytest.mark.parametrize("owners", [("mallory", "ann"), (None, None)], ids=["keys", "hosts"])

@@ -14,7 +14,7 @@ import aiohttp
 from standardwebhooks import Webhook
 from yarl import URL
 
-from impasto.core.errors import BadParameter
+from impasto.core.errors import BadParameter, ImpastoError
 from impasto.core.jobs.record import Job
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.jobs.webhooks import check_address, webhook_secret
@@ -51,11 +51,16 @@ class Caller:
         shuffled = random.sample(clients, len(clients))  # among equals nobody is always first
         for client in sorted(shuffled, key=lambda client: under_way[client]):
             room = min(OF_ONE - under_way[client], AT_ONCE - len(self._calls))
-            for job in self.jobs.store.webhooks_due(client, now, room) if room > 0 else []:
-                self._begin(client, job)
+            try:
+                for job in self.jobs.store.webhooks_due(client, now, room) if room > 0 else []:
+                    self._begin(client, job)
+            except ImpastoError:  # the store is away, for all
+                raise
+            except Exception:  # such as a record that cannot be read: the other clients are called
+                log.exception("the webhooks of %s cannot be called", client)
 
     def wait(self) -> None:
-        """Until the calls that were begun are over."""
+        """Wait until the calls that were begun are over."""
         for _, thread in self._calls:
             thread.join()
 
