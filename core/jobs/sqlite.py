@@ -23,10 +23,23 @@ CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, version INTEGER NOT NULL, 
 CREATE TABLE IF NOT EXISTS lists (
     name TEXT NOT NULL, created TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (name, created, id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS webhooks (
+    client TEXT NOT NULL, due REAL NOT NULL, id TEXT NOT NULL, PRIMARY KEY (client, due, id)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS expired (id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS workers (kind TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
+
+WEBHOOK_CLIENTS = """
+WITH RECURSIVE clients (client) AS (
+    SELECT min(client) FROM webhooks
+    UNION ALL
+    SELECT (SELECT min(client) FROM webhooks WHERE client > clients.client) FROM clients WHERE client IS NOT NULL
+)
+SELECT client FROM clients WHERE (SELECT min(due) FROM webhooks WHERE client = clients.client) <= ?
+"""
+"""From client to client along the primary key: as many steps as there are clients, however many webhooks each has."""
 
 
 class SqliteStore:
@@ -47,6 +60,7 @@ class SqliteStore:
                     return str(row[0])
             db.execute("INSERT INTO jobs VALUES (?, ?, ?)", (job.id, job.version, job.model_dump_json()))
             self._enlist(db, job, job.lists)
+            self._schedule(db, None, job)
             db.executemany("INSERT INTO names VALUES (?, ?)", [(name, job.id) for name in job.names])
             return None
 
@@ -69,6 +83,7 @@ class SqliteStore:
             if done:
                 self._delist(db, old, old.lists - new.lists)
                 self._enlist(db, new, new.lists - old.lists)
+                self._schedule(db, old, new)
                 db.executemany("DELETE FROM names WHERE name = ?", [(name,) for name in old.names - new.names])
             return bool(done)
 
@@ -81,6 +96,7 @@ class SqliteStore:
             job = Job.model_validate_json(row[0])
             db.execute("DELETE FROM jobs WHERE id = ?", (id,))
             self._delist(db, job, job.lists)
+            self._schedule(db, job, None)
             db.executemany("DELETE FROM names WHERE name = ?", [(name,) for name in job.names])
             db.execute("DELETE FROM expired WHERE at < ?", (now - REMEMBERED,))
             if expired:
@@ -102,6 +118,16 @@ class SqliteStore:
     def count(self, name: str) -> int:
         with self._errors(), self._lock:
             return int(self._db.execute("SELECT count(*) FROM lists WHERE name = ?", (name,)).fetchone()[0])
+
+    def webhook_clients(self, by: float) -> builtins.list[str]:
+        with self._errors(), self._lock:
+            return [client for (client,) in self._db.execute(WEBHOOK_CLIENTS, (by,))]
+
+    def webhooks_due(self, client: str, by: float, limit: int) -> builtins.list[Job]:
+        query = "SELECT record FROM webhooks JOIN jobs USING (id) WHERE client = ? AND due <= ? ORDER BY due LIMIT ?"
+        with self._errors(), self._lock:
+            rows = self._db.execute(query, (client, by, limit)).fetchall()
+        return [Job.model_validate_json(record) for (record,) in rows]
 
     def sign(self, kind: str, at: float) -> None:
         with self._writing() as db:
@@ -141,6 +167,17 @@ class SqliteStore:
     def _delist(self, db: sqlite3.Connection, job: Job, lists: set[str]) -> None:
         rows = [(name, _created(job), job.id) for name in lists]
         db.executemany("DELETE FROM lists WHERE name = ? AND created = ? AND id = ?", rows)
+
+    def _schedule(self, db: sqlite3.Connection, old: Job | None, new: Job | None) -> None:
+        """Move a job's webhook from the time that it was due to the time that it is due now."""
+        was, will = [
+            (job.webhook_client, job.webhook_due, job.id) if job and job.webhook_due else None for job in (old, new)
+        ]
+        if was != will:
+            if was:
+                db.execute("DELETE FROM webhooks WHERE client = ? AND due = ? AND id = ?", was)
+            if will:
+                db.execute("INSERT INTO webhooks VALUES (?, ?, ?)", will)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
