@@ -86,9 +86,7 @@ class Caller:
                 self.jobs.mark(job.id, notified=True)
             else:
                 log.warning("the webhook of job %s answered %d", job.id, status)
-        except (
-            Exception
-        ) as error:  # URLs and receivers are strangers': any error is possible, and each is a failed call
+        except Exception as error:  # URLs and receivers are strangers': any error may come, and is a failed call
             reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
             log.warning("the webhook of job %s failed: %s%s", job.id, type(error).__name__, reason)  # without its URL
 
