@@ -14,7 +14,7 @@ def _service(request: Request) -> Service:
 
 
 def _caller(request: Request) -> Caller:
-    """As the gate has found."""
+    """The caller as the middleware found it."""
     found: Caller = request.state.caller
     return found
 

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from impasto.api import errors
 from impasto.api.metrics import Metrics
-from impasto.api.middleware.access import Gate
+from impasto.api.middleware.access import Access
 from impasto.api.middleware.body_limit import BodyLimit
 from impasto.api.middleware.form_charset import Utf8Forms
 from impasto.api.middleware.headers import SafeHeaders
@@ -60,7 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/web", meta.compressed)
     app.add_middleware(Utf8Forms)
     app.add_middleware(BodyLimit, settings.max_bytes, larger={"/jobs": settings.max_upload}, together=settings.max_held)
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Access, settings=settings)
     if origins := settings.listed("origins"):
         app.add_middleware(
             CORSMiddleware,

@@ -168,7 +168,7 @@ def page(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[str | None, Query(description="the last job of the page before")] = None,
 ) -> JobPage:
-    """Jobs, the newest first: a key's own, or all of them to an admin's and, without keys, to this machine."""
+    """Jobs, the newest first: a key's own; all of them for an admin."""
     if not who.keyed and not who.may("admin"):  # an id is a secret, and this would tell them all
         raise denied(who, "admin")
     name = status or "all" if who.may("admin") else f"{status or 'all'} of {who.name}"

@@ -46,7 +46,7 @@ _EXAMPLE: dict[int | str, dict[str, Any]] = {
     404: _NO_MODEL,
 }
 _DELETED: dict[int | str, dict[str, Any]] = {
-    403: {"model": Problem, "description": "not from this machine or without an admin's key; or it came with Impasto"},
+    403: {"model": Problem, "description": "not for this caller; or the model came with Impasto"},
     404: _NO_MODEL,
 }
 
@@ -74,7 +74,7 @@ async def example(arch: str, dataset: str, style: str, request: Request, here: H
 
 @router.delete("/styles/{arch}/{dataset}/{style}", status_code=204, tags=["paint"], responses=_DELETED)
 def delete_style(arch: str, dataset: str, style: str, here: Here) -> None:
-    """Remove a model that was trained here. Needs an admin's key, or without keys this machine."""
+    """Remove a model that was trained here; for an admin."""
     path = here.zoo.find(arch, dataset, style).path
     if not path.is_relative_to(here.settings.styles):
         raise Forbidden(f"{arch}/{dataset}/{style} came with Impasto, and is not deleted over HTTP.")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from impasto.api.admin_token import open_token
 from impasto.core.jobs.open import open_store
 from impasto.core.jobs.record import Job
 from impasto.core.jobs.storage import Storage, open_storage
@@ -21,6 +22,11 @@ from impasto.worker.jobs.attempt import run_job
 def with_our_styles(settings: Settings) -> Settings:
     """With the models in the clone, whose styles are kept by name."""
     return settings.model_copy(update={"models": ROOT / "models"})
+
+
+def admin(settings: Settings) -> dict[str, str]:
+    """The header of the admin of a service without keys."""
+    return {"Authorization": f"Bearer {open_token(settings.cache_folder)}"}
 
 
 class Place:

@@ -16,7 +16,7 @@ from impasto.core.errors import TooMany
 from impasto.core.jobs.transitions import LEASE
 from impasto.core.logs import JsonLines
 from impasto.core.settings import Settings
-from tests.helpers.work import with_our_styles
+from tests.helpers.work import admin, with_our_styles
 
 HERE = ("127.0.0.1", 50000)
 ELSEWHERE = ("192.0.2.7", 50000)
@@ -158,17 +158,47 @@ def test_a_key_sees_its_own_jobs_alone(keyed, png):
     assert client.delete(f"/jobs/{his}", headers=keys["root"]).status_code == 204
 
 
-def test_without_keys_this_machine_is_the_admin(settings, png):
-    with opened(settings, HERE) as client:
-        assert client.get("/jobs").status_code == 200
-        assert client.get("/metrics").status_code == 200
-        assert client.get("/jobs", headers={"X-Forwarded-For": "192.0.2.1"}).status_code == 403  # through a proxy
-        assert client.get("/jobs", headers={"Host": "testserver"}).status_code == 403
-    with opened(settings, ELSEWHERE) as client:
+@pytest.mark.parametrize("place", [HERE, ELSEWHERE])
+def test_without_keys_the_admin_is_who_has_the_token(settings, png, place, tmp_path):
+    with opened(settings, place, cache=tmp_path / "cache") as client:
         id = submit(client, png).json()["id"]
-        assert client.get(f"/jobs/{id}").status_code == 200
-        assert [client.get(path).status_code for path in ("/jobs", "/metrics")] == [403, 403]
-        assert client.delete("/styles/aonet/coco/wave").status_code == 403
+        path = tmp_path / "cache" / "admin-token"
+        assert path.stat().st_mode & 0o777 == 0o600
+        token = admin(settings.model_copy(update={"cache": tmp_path / "cache"}))
+        assert token == {"Authorization": f"Bearer {path.read_text()}"}
+        wrong = {}, {"Authorization": "Bearer "}, {"Authorization": "Bearer é".encode()}, {"Authorization": "Basic x"}
+        for headers in wrong:
+            assert client.get(f"/jobs/{id}", headers=headers).status_code == 200
+            assert [client.get(path, headers=headers).status_code for path in ("/jobs", "/metrics")] == [403, 403]
+            assert client.delete("/styles/aonet/coco/wave", headers=headers).status_code == 403
+        assert [client.get(path, headers=token).status_code for path in ("/jobs", "/metrics")] == [200, 200]
+        assert "came with Impasto" in client.delete("/styles/aonet/coco/wave", headers=token).json()["detail"]
+    with opened(settings, place, cache=tmp_path / "cache") as client:  # the token is kept over a start
+        assert client.get("/jobs", headers=token).status_code == 200
+
+
+@pytest.mark.parametrize("planted", ["known", ""])
+def test_a_token_that_others_could_read_is_replaced(settings, tmp_path, planted):
+    path = tmp_path / "cache" / "admin-token"
+    path.parent.mkdir()
+    path.write_text(planted)
+    with opened(settings, HERE, cache=path.parent) as client:
+        assert client.get("/jobs", headers={"Authorization": f"Bearer {planted}"}).status_code == 403
+        assert client.get("/jobs", headers={"Authorization": f"Bearer {path.read_text()}"}).status_code == 200
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_where_no_token_can_be_kept_nobody_is_the_admin(settings, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    with opened(settings, HERE, cache=tmp_path / "file" / "cache") as client:
+        for header in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
+            assert client.get("/jobs", headers=header).status_code == 403
+    assert "nobody is the admin" in caplog.text
+
+
+def test_with_keys_the_token_opens_nothing(settings, keyed):
+    client, _ = keyed
+    assert client.get("/jobs", headers=admin(settings)).status_code == 401
 
 
 def test_keys_can_be_taken_away_and_lines_that_are_none_open_nothing(tmp_path, caplog, impasto):
@@ -311,7 +341,11 @@ def test_figures_for_prometheus(settings, png):
         client.post(f"/stylize?style=wave&picture={token}")
         submit(client, png)
         client.app.state.service.jobs.sign(["gatys"])
-        figures = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+        figures = dict(
+            line.rsplit(" ", 1)
+            for line in client.get("/metrics", headers=admin(settings)).text.splitlines()
+            if line[0] != "#"
+        )
     assert figures['impasto_requests_total{method="POST",route="/stylize",status="200"}'] == "2.0"
     assert figures['impasto_request_seconds_count{method="POST",route="/stylize"}'] == "2.0"
     assert figures['impasto_engine_seconds_count{model="aonet/coco/wave"}'] == "2.0"
