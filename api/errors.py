@@ -90,7 +90,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ImpastoError)
     async def ours(request: Request, error: ImpastoError) -> JSONResponse:
-        if isinstance(error, BadCheckpoint):
+        if isinstance(error, BadCheckpoint) or error.private:
             log.error("%s", error)
         return answer(error)
 
