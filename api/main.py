@@ -16,6 +16,7 @@ from impasto.api.metrics import Metrics
 from impasto.api.middleware.access import Access
 from impasto.api.middleware.body_limit import BodyLimit
 from impasto.api.middleware.form_charset import Utf8Forms
+from impasto.api.middleware.head_and_slash import HeadAndSlash
 from impasto.api.middleware.headers import SafeHeaders
 from impasto.api.middleware.request_log import Requests
 from impasto.api.routers import health, jobs, meta, models, stylize
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
         "version": version("impasto"),
         "lifespan": lifespan,
         "responses": errors.EVERYWHERE,
+        "redirect_slashes": False,  # `HeadAndSlash` serves them
         "form_limits": {"max_files": settings.parts, "max_fields": settings.parts},
     }
     app: FastAPI = FastAPIOffline(**about, redoc_url=None) if settings.docs else FastAPI(**about, openapi_url=None)
@@ -69,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
             expose_headers=["Impasto-Picture", "Location", "Retry-After", "Server-Timing", "X-Request-ID"],
         )
+    app.add_middleware(HeadAndSlash)
     app.add_middleware(SafeHeaders)
     app.add_middleware(Requests, metrics=app.state.metrics)
     errors.install(app)

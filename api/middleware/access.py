@@ -12,10 +12,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from impasto.api import admin_token
-from impasto.api.errors import answer
+from impasto.api.errors import answer, flat
 from impasto.api.keys import SCOPES, Keys
 from impasto.core.errors import Forbidden, ImpastoError, TooMany, Unauthorized
 from impasto.core.jobs.record import Job
@@ -94,7 +95,7 @@ class Access:
             self._check_origin(headers)
         caller = self._caller(headers, scope["client"][0] if scope.get("client") else "")
         scope_needed = needed(method, path)
-        if scope_needed and not caller.may(scope_needed):
+        if scope_needed and not caller.may(scope_needed) and _has_route(scope):
             raise denied(caller, scope_needed)
         return caller
 
@@ -147,6 +148,12 @@ class Access:
                 "that the service can write to.",
                 settings.cache_folder,
             )
+
+
+def _has_route(scope: Scope) -> bool:
+    """Whether a route would take the request. The router answers all others with 404 or 405, whoever asks."""
+    routes = (route for route in flat(scope["app"].routes) if isinstance(route, Route))
+    return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
 
 def denied(caller: Caller, scope: str) -> ImpastoError:

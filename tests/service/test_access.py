@@ -2,12 +2,15 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.routing import Route
 
+from impasto.api.errors import flat
 from impasto.api.keys import Keys
 from impasto.api.main import create_app
 from impasto.api.middleware.access import needed
@@ -374,3 +377,64 @@ def test_ready_for_jobs_is_another_word_than_ready_to_paint(settings):
         assert client.get("/readyz").status_code == 200
     with opened(settings, jobs=False) as client:
         assert client.get("/readyz/jobs").status_code == 503
+
+
+def test_what_no_route_takes_is_404_whoever_asks(settings, keyed):
+    client, keys = keyed
+    with opened(settings) as open_client:
+        for asked, headers in ((open_client, {}), (client, {}), (client, keys["ann"]), (client, keys["root"])):
+            for method, path in (
+                ("POST", "/nothing"),
+                ("DELETE", "/"),
+                ("PUT", "/styles/a"),
+                ("GET", "/jobs/x/nothing"),
+            ):
+                answer = asked.request(method, path, headers=headers)
+                assert answer.status_code in ((404,) if path != "/" else (405,)), (method, path)
+                assert answer.json()["error"] in ("not_found", "method_not_allowed")
+            assert asked.post("/styles", headers=headers).headers["allow"] == "GET"
+
+
+def requests_of(app) -> list[tuple[str, str]]:
+    """(method, path) of every route, with a value for each part of a path."""
+    routes = [route for route in flat(app.routes) if isinstance(route, Route)]
+    return [(method, re.sub(r"{\w+}", "x", route.path)) for route in routes for method in route.methods or ()]
+
+
+@pytest.mark.parametrize("written", ["{}", "{}/", "{}//", "/{}", "{}%2F", "{}/.", "{}?", "{};x"])
+def test_no_way_of_writing_a_path_leads_past_access(keyed, written):
+    """What needs a key is either no path, or needs it."""
+    client, _ = keyed
+    asked = [(method, path) for method, path in requests_of(client.app) if needed(method, path)]
+    asked += [("HEAD", path) for method, path in asked if method == "GET" and "events" not in path]
+    assert len(asked) > 15
+    for method, path in asked:
+        answer = client.request(method, "http://localhost" + written.format(path))
+        assert answer.status_code in ((401,) if written in ("{}", "{}/", "{}?") else (401, 404, 405)), (method, path)
+
+
+def test_a_path_may_end_with_a_slash(settings, png):
+    with opened(settings) as client:
+        painted = client.post("/stylize/?style=wave", files={"image": png}, follow_redirects=False)
+        assert (painted.status_code, painted.headers["content-type"]) == (200, "image/png")
+        sent = client.post("/jobs/", data=FORM, files={"image": png}, follow_redirects=False)
+        assert (sent.status_code, sent.headers["location"]) == (202, f"/jobs/{sent.json()['id']}")
+        for path in ("/styles/", "/docs/", "/limits/", "/livez/", f"/jobs/{sent.json()['id']}/"):
+            assert client.get(path, follow_redirects=False).status_code == 200, path
+        assert client.get("/web/", follow_redirects=False).status_code == 404
+
+
+def test_head_answers_wherever_get_does_with_no_body(settings, png):
+    with opened(settings) as client:
+        job = submit(client, png).json()["id"]
+        places = {path.replace("/x", f"/{job}", 1) for method, path in requests_of(client.app) if method == "GET"}
+        places |= {"/web/main.js", "/styles/aonet/coco/wave/example"}
+        for path in sorted(path for path in places if not path.endswith("/events")):
+            got, head = (client.request(method, path, headers=admin(settings)) for method in ("GET", "HEAD"))
+            assert (head.status_code, head.content) == (got.status_code, b""), path
+            differing = {name for name in got.headers if head.headers.get(name) != got.headers[name]}
+            assert differing <= {"x-request-id", "content-length"}, path
+            if path != "/metrics":  # which has counted one more by then
+                assert head.headers["content-length"] == got.headers["content-length"], path
+        answer = client.head(f"/jobs/{job}/events")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
