@@ -1,4 +1,4 @@
-"""Errors as answers: JSON `{error, detail, …}` and a status, mapped here and nowhere else."""
+"""Errors as answers: JSON `{error, detail, …}` and a status, which are mapped here alone."""
 
 import errno
 import logging
@@ -25,6 +25,7 @@ from impasto.core.errors import (
     ImpastoError,
     NoSpace,
     NotFound,
+    PictureGone,
     TooLarge,
     TooMany,
     Unauthorized,
@@ -33,22 +34,29 @@ from impasto.core.errors import (
 )
 from impasto.core.logs import request_id
 
-STATUS: dict[type[ImpastoError], int] = {
-    BadPicture: 400,
-    Unauthorized: 401,
-    Forbidden: 403,
-    NotFound: 404,
-    Conflict: 409,
-    Gone: 410,
-    TooLarge: 413,
-    UnsupportedFormat: 415,
-    BadParameter: 422,
-    TooMany: 429,
-    BadCheckpoint: 500,
-    Busy: 503,
-    Unavailable: 503,
-    NoSpace: 507,
+ANSWERS: dict[type[ImpastoError], tuple[int, str]] = {
+    BadPicture: (400, "a file that is not a picture or archive, or a broken one"),
+    Unauthorized: (401, "a key is needed: `Authorization: Bearer …`"),
+    Forbidden: (403, "not for this caller, by this name, or from this page"),
+    NotFound: (404, "no such model, style, dataset or job; `known` has those there are, `nearest` the most alike"),
+    PictureGone: (404, "`picture_gone`, the picture of that token is no longer held: send it again"),
+    Conflict: (
+        409,
+        "a name that is taken, an idempotency key of another job, or a file that the job does not have, or not yet",
+    ),
+    Gone: (410, "the job has expired"),
+    TooLarge: (413, "over a limit on bytes or pixels; of a picture `max_side` or `paint_size` says what would do"),
+    UnsupportedFormat: (415, "a kind of file that is not read here"),
+    BadParameter: (422, "a parameter that is wrong, missing or unknown"),
+    TooMany: (429, "too many requests; come back after `Retry-After` seconds"),
+    BadCheckpoint: (500, "a file of weights is not what it says it is"),
+    Busy: (503, "too much is under way; come back after `Retry-After` seconds"),
+    Unavailable: (503, "the store or the storage is away, or the service is being stopped"),
+    NoSpace: (507, "the disk is full"),
 }
+"""The status of each error, and when it is answered."""
+
+STATUS = {kind: status for kind, (status, _) in ANSWERS.items()}
 
 
 class Problem(BaseModel):
@@ -58,13 +66,15 @@ class Problem(BaseModel):
     detail: str
 
 
-EVERYWHERE: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "a key is needed: `Authorization: Bearer …`"},
-    403: {"model": Problem, "description": "not for this caller, by this name, or from this page"},
-    422: {"model": Problem, "description": "a parameter that is missing or out of bounds"},
-    429: {"model": Problem, "description": "too many requests; come back after `Retry-After` seconds"},
-}
-"""For OpenAPI: the errors that every route may answer with."""
+def answers(*kinds: type[ImpastoError]) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI, as a route's `responses`: the errors that it may answer with."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        status, when = ANSWERS[kind]
+        before = f"{found[status]['description']}; or " if status in found else ""
+        found[status] = {"model": Problem, "description": before + when}
+    return found
+
 
 LEFT = 499
 """Nobody is there to hear an answer; as nginx has it, for the log and the figures."""
@@ -104,6 +114,8 @@ def install(app: FastAPI) -> None:
             return await left(request, error.__cause__)
         if isinstance(error.__cause__, OSError):
             return await disk(request, error.__cause__)
+        if error.status_code == 204:
+            return Response(status_code=204)
         names = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
         content = {"error": names.get(error.status_code, "error"), "detail": str(error.detail)}
         headers = dict(error.headers or {})

@@ -19,8 +19,11 @@ from impasto.api.middleware.form_charset import Utf8Forms
 from impasto.api.middleware.head_and_slash import HeadAndSlash
 from impasto.api.middleware.headers import SafeHeaders
 from impasto.api.middleware.request_log import Requests
+from impasto.api.openapi import declare_keys
 from impasto.api.routers import health, jobs, meta, models, stylize
+from impasto.api.services.streams import Streams
 from impasto.api.services.studio import Service
+from impasto.core.errors import BadParameter, Forbidden, TooMany, Unauthorized
 from impasto.core.settings import Settings
 
 DESCRIPTION = """Send a photograph, get it painted.
@@ -49,12 +52,13 @@ def create_app(settings: Settings) -> FastAPI:
         "description": DESCRIPTION,
         "version": version("impasto"),
         "lifespan": lifespan,
-        "responses": errors.EVERYWHERE,
+        "responses": errors.answers(Unauthorized, Forbidden, BadParameter, TooMany),
         "redirect_slashes": False,  # `HeadAndSlash` serves them
         "form_limits": {"max_files": settings.parts, "max_fields": settings.parts},
     }
     app: FastAPI = FastAPIOffline(**about, redoc_url=None) if settings.docs else FastAPI(**about, openapi_url=None)
     app.state.metrics = Metrics()
+    app.state.streams = Streams()
     app.state.stopping = threading.Event()  # set by whoever runs the server: streams without an end then have one
     slow = jobs.router if settings.jobs else jobs.none
     for router in (meta.router, stylize.router, models.router, slow, health.router):
@@ -75,4 +79,5 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(SafeHeaders)
     app.add_middleware(Requests, metrics=app.state.metrics)
     errors.install(app)
+    declare_keys(app, required=bool(settings.keys))
     return app

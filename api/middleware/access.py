@@ -44,6 +44,8 @@ class Caller:
     scopes: frozenset[str]
     name: str | None = None
     keyed: bool = False
+    client: str = ""
+    """By which rates and places are shared out: the key, else the network."""
 
     def may(self, scope: str) -> bool:
         return scope in self.scopes or "admin" in self.scopes
@@ -103,16 +105,13 @@ class Access:
         """The caller by its key, or by the admin's token. Raises TooMany."""
         kind, _, presented = headers.get("authorization", "").partition(" ")
         presented = presented.strip() if kind.lower() == "bearer" else ""
-        if not self.keys:
-            self._rates.take(network(address), self.rate)
-            admin = self.admin and hmac.compare_digest(presented.encode(), self.admin.encode())
-            return Caller(frozenset(SCOPES) if admin else OPEN)
-        key = self.keys.find(presented)
-        if not key:
-            self._rates.take(network(address), self.rate)
-            return Caller(frozenset(), keyed=True)
-        self._rates.take(f"key {key.name}", key.rate or self.rate)
-        return Caller(key.scopes, key.name, keyed=True)
+        key = self.keys.find(presented) if self.keys else None
+        client = f"key {key.name}" if key else network(address)
+        self._rates.take(client, (key and key.rate) or self.rate)
+        if self.keys:
+            return Caller(key.scopes if key else frozenset(), key.name if key else None, keyed=True, client=client)
+        admin = self.admin and hmac.compare_digest(presented.encode(), self.admin.encode())
+        return Caller(frozenset(SCOPES) if admin else OPEN, client=client)
 
     def _check_hosts(self, names: Iterable[str]) -> None:
         for name in names:

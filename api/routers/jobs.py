@@ -3,20 +3,32 @@
 import csv
 import io
 import threading
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AwareDatetime, BaseModel
 
-from impasto.api.deps import Asker, Here
-from impasto.api.errors import Problem
+from impasto.api.deps import Asker, Here, Known, known_job
+from impasto.api.errors import answers
 from impasto.api.middleware.access import denied
-from impasto.api.routers.events import EventStream, events
+from impasto.api.routers.events import Open, Seen, events
 from impasto.api.services.disk import check_space
 from impasto.api.services.studio import Service
 from impasto.api.services.submissions import FILES, Submission
-from impasto.core.errors import BadParameter, Conflict, NotFound
+from impasto.core.errors import (
+    BadParameter,
+    BadPicture,
+    Busy,
+    Conflict,
+    Gone,
+    NoSpace,
+    NotFound,
+    TooLarge,
+    Unavailable,
+    UnsupportedFormat,
+)
 from impasto.core.jobs.record import Failure, Job, Kind, Progress, Status
 from impasto.core.params import GatysParams, TrainJobParams
 from impasto.core.pictures.codec import MEDIA_TYPES
@@ -49,17 +61,6 @@ class JobPage(BaseModel):
     jobs: list[JobView]
     next: str | None
     """The link of the next page."""
-
-
-def known_job(id: str, here: Here, who: Asker) -> Job:
-    """Another's job is answered as one that never was."""
-    job = here.jobs.get(id)
-    if not who.sees(job):
-        raise NotFound(f"There is no job {id[:64]!r}.")
-    return job
-
-
-Known = Annotated[Job, Depends(known_job)]
 
 
 def _form() -> dict[str, Any]:
@@ -110,32 +111,13 @@ _LINKS = {
     )
 }
 """Where the answer of a submission leads to."""
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem, "description": text}
-    for code, text in {
-        400: "a broken picture or archive",
-        404: "no such style or dataset",
-        409: "a name that is taken, or a key that was used for something else",
-        413: "too many bytes, pixels or photographs",
-        415: "not a kind of picture that is read here",
-        422: "a parameter that is missing or out of bounds",
-        503: "busy, being stopped, or the store or the storage is away; come back after `Retry-After` seconds",
-        507: "the disk is full",
-    }.items()
-}
-_UNKNOWN: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "no such job"},
-    410: {"model": Problem, "description": "the job has expired"},
-}
-_KEPT: dict[int | str, dict[str, Any]] = {
-    **_UNKNOWN,
-    404: {"model": Problem, "description": "no such job, or its file is gone from the storage"},
-    409: {"model": Problem, "description": "the job is there, and has no such file, or not yet: see its status"},
-}
-_FOLLOWED: dict[int | str, dict[str, Any]] = {
-    **_UNKNOWN,
-    503: {"model": Problem, "description": "too many streams are open; come back after `Retry-After` seconds"},
-}
+_REFUSED = answers(
+    BadPicture, NotFound, Conflict, TooLarge, UnsupportedFormat, BadParameter, Busy, Unavailable, NoSpace
+)
+_UNKNOWN = answers(NotFound, Gone)
+_KEPT = answers(NotFound, Gone, Conflict)
+_FOLLOWED = answers(NotFound, Gone, Busy)
+_FOLLOWED[204] = {"description": "`Last-Event-ID` is the last event of a job that is over"}
 
 
 @router.post("/jobs", status_code=202, responses={202: {"links": _LINKS}, **_REFUSED}, openapi_extra=_form())
@@ -211,20 +193,21 @@ def plot(job: Known, here: Here) -> Response:
     return _file(job, "plot", here)
 
 
-@router.get("/jobs/{id}/events", response_class=StreamingResponse, responses=_FOLLOWED)
+@router.get("/jobs/{id}/events", response_class=EventSourceResponse, responses=_FOLLOWED)
 async def follow(
-    job: Known, request: Request, here: Here, last_event_id: Annotated[int | None, Header()] = None
-) -> Response:
+    job: Known, request: Request, here: Here, stream: Open, seen: Seen = None
+) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `status`, `progress`, `preview`, `done`. `Last-Event-ID` goes on where a connection broke, or
-    was ended by us after ten minutes."""
-    if job.over and last_event_id == job.version:
-        return Response(status_code=204)  # tells an EventSource not to come again
-    EventStream.check_room()
+    where a stream was ended, after ten minutes or to make room for another client."""
     stopping: threading.Event = request.app.state.stopping
-    stream = events(
-        lambda: here.jobs.get(job.id), lambda job: view(job).model_dump(mode="json"), last_event_id, stopping.is_set
+    told = events(
+        lambda: here.jobs.get(job.id),
+        lambda job: view(job).model_dump(mode="json"),
+        seen,
+        lambda: stream.ended or stopping.is_set(),
     )
-    return EventStream(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    async for event in told:
+        yield event
 
 
 @router.post("/jobs/{id}/cancel", responses=_UNKNOWN)

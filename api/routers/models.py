@@ -7,9 +7,9 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from impasto.api.deps import Here
-from impasto.api.errors import Problem
+from impasto.api.errors import answers
 from impasto.core.datasets import known_datasets
-from impasto.core.errors import Forbidden
+from impasto.core.errors import Busy, Forbidden, NotFound
 from impasto.core.losses.named_styles import kept_styles
 from impasto.core.nets.checkpoints import Card
 from impasto.core.params import GatysParams, TrainParams
@@ -36,19 +36,12 @@ class Recipes(BaseModel):
     report: dict[str, dict[str, Any]]
 
 
-_NO_MODEL = {
-    "model": Problem,
-    "description": "no such model; `known` has those there are, `nearest` the most alike",
-}
 _EXAMPLE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/webp": {}}},
     304: {"description": "the browser has it"},
-    404: _NO_MODEL,
+    **answers(NotFound, Busy),
 }
-_DELETED: dict[int | str, dict[str, Any]] = {
-    403: {"model": Problem, "description": "not for this caller; or the model came with Impasto"},
-    404: _NO_MODEL,
-}
+_DELETED = answers(Forbidden, NotFound)
 
 
 @router.get("/styles", tags=["paint"])

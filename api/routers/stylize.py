@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import FormData
 
 from impasto.api.deps import Asker, Here
-from impasto.api.errors import NO_PICTURE, Problem
+from impasto.api.errors import NO_PICTURE, answers
 from impasto.api.middleware.access import Caller
 from impasto.api.services.studio import Painted, Service
-from impasto.core.errors import BadParameter
+from impasto.core.errors import BadParameter, BadPicture, Busy, NotFound, PictureGone, TooLarge, UnsupportedFormat
 from impasto.core.params import CompareParams, PaintParams
 from impasto.core.pictures.codec import MEDIA_TYPES
 
@@ -33,18 +33,7 @@ class CompareQuery(CompareParams, Again):
     pass
 
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "no picture, or a broken one"},
-    404: {
-        "model": Problem,
-        "description": "no such model; `known` has those there are, `nearest` the most alike. "
-        "Or `picture_gone`: send the picture again",
-    },
-    413: {"model": Problem, "description": "too many bytes, or pixels: then `max_side` says what would do"},
-    415: {"model": Problem, "description": "not a kind of picture that is read here"},
-    422: {"model": Problem, "description": "a parameter that is missing or out of bounds"},
-    503: {"model": Problem, "description": "busy; come back after `Retry-After` seconds"},
-}
+_ERRORS = answers(BadPicture, NotFound, PictureGone, TooLarge, UnsupportedFormat, BadParameter, Busy)
 _PICTURES: dict[int | str, dict[str, Any]] = {
     200: {"description": "the painting", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
 }

@@ -1,5 +1,6 @@
 """Attacks over HTTP that once worked: each stands for its kind."""
 
+import http.client
 import json
 import os
 import subprocess
@@ -7,13 +8,19 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 
 import pytest
 from fastapi.testclient import TestClient
 from moto.server import ThreadedMotoServer
 
 from impasto.api.main import create_app
-from tests.helpers.processes import Service
+from impasto.api.services.streams import MOST
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.record import Job
+from impasto.core.jobs.transitions import Jobs
+from tests.helpers.processes import Service, wait_for
 from tests.helpers.servers import free_port
 from tests.helpers.work import admin, with_our_styles
 
@@ -111,3 +118,31 @@ def test_an_error_of_the_store_tells_nothing_of_it(settings, tmp_path, store, ca
             assert hidden not in answer.text
     assert str(port) in caplog.text or "hidden/jobs.sqlite" in caplog.text
     assert ":hidden@" not in caplog.text
+
+
+def test_one_client_does_not_have_all_streams_of_events(service, settings):
+    """64 from one address were all there are."""
+    store = open_store(settings.store)
+    job = Jobs(store).submit(Job(kind="gatys", params={"style": "wave"}, created=datetime.now(UTC)))
+    store.close()
+    with ExitStack() as opened:
+
+        def follow(address: str) -> http.client.HTTPResponse:
+            connection = http.client.HTTPConnection("127.0.0.1", service.port, source_address=(address, 0), timeout=30)
+            opened.enter_context(closing(connection))
+            connection.request("GET", f"/jobs/{job.id}/events", headers={"Host": "localhost"})
+            return connection.getresponse()
+
+        many = [follow("127.0.0.2") for _ in range(MOST)]
+        assert [answer.status for answer in many] == [200] * (MOST // 4) + [503] * (MOST - MOST // 4)
+        assert (many[-1].headers["Retry-After"], json.load(many[-1])["error"]) == ("10", "busy")
+        many += [follow(f"127.0.0.{3 + number % 3}") for number in range(3 * MOST // 4)]  # now all are taken
+        strangers = [follow(f"127.0.1.{number}") for number in range(1, 9)]
+        assert [answer.status for answer in strangers] == [200] * 8
+        assert follow("127.0.1.1").status == 503  # its second
+        assert b"event: status" in strangers[0].readline()
+        ended = many[0].read()  # to its end: it is the oldest of those who had most
+        assert b"event: progress" in ended and b"event: done" not in ended
+        for answer in many:
+            answer.close()
+    wait_for(lambda: status(service, f"/jobs/{job.id}/events") == 200, 20)

@@ -438,3 +438,15 @@ def test_head_answers_wherever_get_does_with_no_body(settings, png):
                 assert head.headers["content-length"] == got.headers["content-length"], path
         answer = client.head(f"/jobs/{job}/events")
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+
+
+@pytest.mark.parametrize("keys", ["", "keys"])
+def test_the_description_says_what_takes_a_key(settings, keys):
+    schema = create_app(settings.model_copy(update={"keys": keys})).openapi()
+    assert schema["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    optional = [] if keys else [{}]
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            expected = [{"key": []}, *optional] if needed(method.upper(), path) else None
+            assert operation.get("security") == expected, (method, path)
+            assert {"401", "403", "422", "429"} <= operation["responses"].keys()

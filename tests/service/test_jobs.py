@@ -311,15 +311,15 @@ def test_a_stream_of_events_is_ended_after_a_while_and_goes_on_later(client, png
     def seen(last: int | None) -> list[str]:
         async def listen() -> list[str]:
             stream = events(lambda: jobs.get(id), lambda job: view(job).model_dump(mode="json"), last, lambda: False)
-            return [event.splitlines()[0] async for event in stream]
+            return [event.event async for event in stream]
 
         return asyncio.run(asyncio.wait_for(listen(), 30))
 
-    assert seen(None) == ["event: status", "event: progress"]
+    assert seen(None) == ["status", "progress"]
     last = jobs.get(id).version
     assert seen(last) == []
     jobs.cancel(id)
-    assert seen(last)[-1] == "event: done"
+    assert seen(last)[-1] == "done"
 
 
 def test_expired_and_unknown(client, settings, png):

@@ -10,17 +10,12 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
 
-from impasto.api.routers.events import MOST
-from impasto.core.jobs.open import open_store
-from impasto.core.jobs.record import Job
-from impasto.core.jobs.transitions import Jobs
 from impasto.core.settings import Settings
 from tests.helpers.forms import multipart
 from tests.helpers.pictures import saved
@@ -234,33 +229,6 @@ def test_one_client_has_a_quarter_of_the_connections(service, opened):
     assert answer(connect(service, opened, get, "127.0.0.3")).startswith(b"HTTP/1.1 200")
     many.pop().close()
     wait_for(lambda: answer(connect(service, opened, get, "127.0.0.2")).startswith(b"HTTP/1.1 200"), 20)
-
-
-def test_streams_of_events_have_an_end_and_come_back(models, cache, tmp_path, opened):
-    settings = Settings(
-        models=models,
-        styles=tmp_path,
-        cache=cache,
-        device="cpu",
-        store=str(tmp_path / "jobs.sqlite"),
-        storage=str(tmp_path / "storage"),
-        broker="redis://127.0.0.1:1",  # nobody's: the job waits
-    )
-    service = Service(settings, tmp_path / "log")
-    store = open_store(settings.store)
-    try:
-        job = Jobs(store).submit(Job(kind="gatys", params={"style": "wave"}, created=datetime.now(UTC)))
-        follow = f"GET /jobs/{job.id}/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
-        many = [connect(service, opened, follow) for _ in range(MOST)]
-        assert all(connection.recv(12) == b"HTTP/1.1 200" for connection in many)
-        one_more = connect(service, opened, follow).recv(4096)
-        assert one_more.startswith(b"HTTP/1.1 503")
-        assert b"retry-after: 10\r\n" in one_more
-        many.pop().close()
-        wait_for(lambda: connect(service, opened, follow).recv(12) == b"HTTP/1.1 200", 20)
-    finally:
-        store.close()
-        service.terminate()
 
 
 def test_one_connection_serves_many_requests_and_an_upgrade_is_none(service, opened):
