@@ -14,12 +14,15 @@ from datetime import UTC, datetime
 import pytest
 from fastapi.testclient import TestClient
 from moto.server import ThreadedMotoServer
+from PIL import Image
 
 from impasto.api.main import create_app
 from impasto.api.services.streams import MOST
 from impasto.core.jobs.open import open_store
 from impasto.core.jobs.record import Job
 from impasto.core.jobs.transitions import Jobs
+from tests.helpers.forms import multipart
+from tests.helpers.pictures import saved
 from tests.helpers.processes import Service, wait_for
 from tests.helpers.servers import free_port
 from tests.helpers.work import admin, with_our_styles
@@ -146,3 +149,27 @@ def test_one_client_does_not_have_all_streams_of_events(service, settings):
         for answer in many:
             answer.close()
     wait_for(lambda: status(service, f"/jobs/{job.id}/events") == 200, 20)
+
+
+def test_bodies_that_never_end_leave_room_for_others(settings, tmp_path):
+    """One client's bodies, sent but for their last byte, took all the bytes that there are for bodies under way."""
+    photo = saved(Image.effect_noise((400, 400), 100).convert("RGB").rotate(1), "PNG", compress_level=0)
+    assert 450_000 < len(photo) < 490_000
+    changes = {"max_bytes": 500_000, "max_held": 4_000_000, "jobs": False}
+    service = Service(settings.model_copy(update=changes), tmp_path / "log")
+    try:
+        with ExitStack() as opened:
+
+            def send(address: str, picture: bytes, missing: int = 0) -> http.client.HTTPConnection:
+                body, headers = multipart(("image", picture))
+                connection = http.client.HTTPConnection("127.0.0.1", service.port, source_address=(address, 0))
+                opened.enter_context(closing(connection))
+                headers |= {"Host": "localhost", "Content-Length": str(len(body))}
+                connection.request("POST", "/stylize?style=plain", body[: len(body) - missing], headers)
+                return connection
+
+            for _ in range(12):
+                send("127.0.0.2", bytes(400_000), missing=1)
+            assert [send("127.0.0.3", photo).getresponse().status for _ in range(5)] == [200] * 5
+    finally:
+        service.terminate()
