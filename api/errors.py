@@ -77,7 +77,7 @@ def answers(*kinds: type[ImpastoError]) -> dict[int | str, dict[str, Any]]:
 
 
 LEFT = 499
-"""Nobody is there to hear an answer; as nginx has it, for the log and the figures."""
+"""The client has closed the connection: nginx's status, for the log and the figures alone."""
 
 NO_PICTURE = "image: no picture was sent; send one as a multipart form field: curl -F image=@photo.jpg …"
 
@@ -87,7 +87,7 @@ log = logging.getLogger("impasto")
 
 
 def answer(error: ImpastoError) -> JSONResponse:
-    """The error as JSON; what will pass also as a Retry-After header."""
+    """The error as JSON, with a Retry-After header where it has a `retry_after`."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     headers = {"Retry-After": str(error.extra["retry_after"])} if "retry_after" in error.extra else {}
     if status == 401:
@@ -96,7 +96,7 @@ def answer(error: ImpastoError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Let `app` answer every error in our form."""
+    """Let `app` answer every error as JSON."""
 
     @app.exception_handler(ImpastoError)
     async def ours(request: Request, error: ImpastoError) -> JSONResponse:
@@ -136,7 +136,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        content = {"error": "internal", "detail": "Something went wrong here that should not have. It has been logged."}
+        content = {"error": "internal", "detail": "The service has a fault, which its log describes."}
         return JSONResponse(content | {"request": request_id.get()}, 500)
 
 
@@ -147,14 +147,14 @@ def _methods(app: FastAPI, request: Request) -> Iterator[set[str]]:
 
 
 def flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """Those of routers, too."""
+    """All routes, those of included routers too."""
     for route in routes:
         yield route
         yield from flat(getattr(getattr(route, "original_router", None), "routes", ()))
 
 
 def _sentence(error: dict[str, object]) -> str:
-    """One of pydantic's errors in words: where, what, and the value that was given."""
+    """One of pydantic's errors as a sentence: the field, what is wrong, and the value."""
     place = error["loc"]
     assert isinstance(place, tuple)
     name = ".".join(str(part) for part in place[1:] if part not in ("int", "float", "literal['full']")) or "request"

@@ -1,6 +1,6 @@
 """Keys of the API: a file with a line for each, `name sha256 scopes [requests a minute]`, which `impasto keys` writes.
 
-The file has no key in it, only what a key hashes to. Keys are 256 random bits, so that one plain SHA-256 is enough.
+The file has the hashes of keys alone. A key has 256 random bits, so that one plain SHA-256 is enough.
 """
 
 import hmac
@@ -29,7 +29,7 @@ log = logging.getLogger("impasto")
 
 @dataclass(frozen=True)
 class Key:
-    """A key without its secret. `rate` is requests a minute; None is as for everybody."""
+    """A key without its secret. `rate` is in requests a minute; None is that of everybody."""
 
     name: str
     sha256: str
@@ -45,7 +45,7 @@ class Key:
 class Keys:
     """The keys in a file, which is read again when it has changed: a key that was removed opens nothing from then on.
 
-    A file that is missing has no keys, and nobody enters.
+    A missing file has no keys: nobody gets in.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,11 +54,11 @@ class Keys:
         self._keys: list[Key] = []
 
     def find(self, key: str) -> Key | None:
-        """The key that was presented, if there is one like it."""
+        """Return the key whose secret was presented, or None."""
         digest = sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
         found = None
-        for known in self.all():
-            if hmac.compare_digest(known.sha256, digest):  # all of them, each in constant time
+        for known in self.all():  # all of them, each in constant time
+            if hmac.compare_digest(known.sha256, digest):
                 found = known
         return found
 
@@ -70,19 +70,23 @@ class Keys:
                 self._read = stat.st_mtime_ns, stat.st_size
         except OSError as error:
             if self._read or self._keys:
-                log.error("The keys in %s cannot be read (%s): nobody has one now.", self.path, error.strerror)
+                log.error(
+                    "The file of keys %s cannot be read (%s): until it can, no key is valid.", self.path, error.strerror
+                )
             self._read, self._keys = None, []
         return self._keys
 
     def add(self, name: str, scopes: Iterable[str], rate: int | None = None) -> str:
-        """Make a key; it is told here and kept nowhere. Raises BadParameter, and Conflict for a name that is taken."""
+        """Make a key and return the secret, kept nowhere. Raises BadParameter, and Conflict for a known name."""
         if not is_name(name):
-            raise BadParameter(f"A key's name is of a-z, 0-9, _ and -, 64 at most; not {name!r}.")
+            raise BadParameter(f"{name!r} is not a name for a key: it takes 1 to 64 of a-z, 0-9, _ and -.")
         wrong = set(scopes) - SCOPES.keys()
         if wrong or not scopes:
-            raise BadParameter(f"Scopes are {', '.join(SCOPES)}; not {', '.join(sorted(wrong)) or 'none'}.")
+            raise BadParameter(
+                f"{', '.join(sorted(wrong)) or 'Nothing'} is not a scope: name some of {', '.join(SCOPES)}."
+            )
         if any(key.name == name for key in self.all()):
-            raise Conflict(f"There is a key {name} already: remove it first (impasto keys remove {name}).")
+            raise Conflict(f"A key {name} exists already: remove it first (impasto keys remove {name}).")
         secret = f"impasto_{secrets.token_urlsafe(32)}"
         key = Key(name, sha256(secret.encode()).hexdigest(), frozenset(scopes), rate)
         text = self.path.read_text() if self.path.exists() else HEAD
@@ -92,7 +96,7 @@ class Keys:
     def remove(self, name: str) -> None:
         """Raises NotFound."""
         if not any(key.name == name for key in self.all()):
-            raise NotFound(f"There is no key {name[:80]!r} in {self.path}.")
+            raise NotFound(f"{name[:80]!r} is not a key in {self.path}. `impasto keys list` shows all.")
         lines = self.path.read_text().splitlines(keepends=True)
         self._write("".join(line for line in lines if line.split()[:1] != [name]))
 
@@ -102,14 +106,14 @@ class Keys:
 
 
 def _parsed(text: str) -> Iterable[Key]:
-    """The keys of a file. A line that is none is passed over, and said; its content is not, as it may be a key."""
+    """The keys of a file. A malformed line is skipped and logged by its number alone, as it may be a key."""
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         match = re.fullmatch(r"(\S+)\s+([0-9a-fA-F]{64})\s+([a-z,]+)(?:\s+([1-9]\d{0,8}))?\s*", line)
         if not match or not is_name(match[1]) or not set(match[3].split(",")) <= SCOPES.keys():
             log.error(
-                "Line %d of the keys is not of the form `name sha256 scopes [rate]`, and counts for none.", number
+                "Line %d of the file of keys is skipped: it is not of the form `name sha256 scopes [rate]`.", number
             )
             continue
         yield Key(match[1], match[2].lower(), frozenset(match[3].split(",")), int(match[4]) if match[4] else None)

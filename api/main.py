@@ -59,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     app: FastAPI = FastAPIOffline(**about, redoc_url=None) if settings.docs else FastAPI(**about, openapi_url=None)
     app.state.metrics = Metrics()
     app.state.streams = Streams()
-    app.state.stopping = threading.Event()  # set by whoever runs the server: streams without an end then have one
+    app.state.stopping = threading.Event()  # set by whoever runs the server, to end the streams of events
     slow = jobs.router if settings.jobs else jobs.none
     for router in (meta.router, stylize.router, models.router, slow, health.router):
         app.include_router(router)

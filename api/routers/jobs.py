@@ -35,7 +35,7 @@ from impasto.core.pictures.codec import MEDIA_TYPES
 
 router = APIRouter(tags=["jobs"])
 none = APIRouter(include_in_schema=False)
-"""Instead, where no jobs are taken on."""
+"""The routes in their place where IMPASTO_JOBS is false."""
 MEDIA = {f".{name}": media for name, media in MEDIA_TYPES.items()}
 
 
@@ -110,7 +110,7 @@ _LINKS = {
         "delete_jobs__id__delete",
     )
 }
-"""Where the answer of a submission leads to."""
+"""The links in the answer to a submission, for OpenAPI."""
 _REFUSED = answers(
     BadPicture, NotFound, Conflict, TooLarge, UnsupportedFormat, BadParameter, Busy, Unavailable, NoSpace
 )
@@ -128,14 +128,16 @@ async def submit(
     who: Asker,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
-    """Take on a job: it is checked now, stored, and answered with its record; the work is done elsewhere.
+    """Take on a job: check it, store it, and answer with its record. A worker does the work.
 
     curl -F kind=gatys -F image=@cat.jpg -F style=wave localhost:8000/jobs
     """
     check_space(here.settings)  # before what is sent is put on the disk
     async with request.form(max_files=here.settings.max_photographs + 10, max_fields=here.settings.parts) as form:
         if not form:
-            raise BadParameter("The request is no multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave")
+            raise BadParameter(
+                "The request is not a multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave"
+            )
         submission = Submission(form, here.settings, here.storage, here.zoo, here.decode)
         job = await here.intake.run(lambda: here.submit(submission, idempotency_key, who.name), request)
     response.headers["Location"] = f"/jobs/{job.id}"
@@ -164,32 +166,32 @@ def page(
 
 @router.get("/jobs/{id}", responses=_UNKNOWN)
 def show(job: Known) -> JobView:
-    """How a job stands."""
+    """The record of a job."""
     return view(job)
 
 
 @router.get("/jobs/{id}/result", response_class=Response, responses=_KEPT)
 def result(job: Known, here: Here) -> Response:
-    """The painting, or the trained network. Of a canceled painting, the best there was."""
+    """The painting, or the trained network; the best so far of a painting that was canceled."""
     return _file(job, "result", here)
 
 
 @router.get("/jobs/{id}/preview", response_class=Response, responses=_KEPT)
 def preview(job: Known, here: Here) -> Response:
-    """The last preview: the best painting so far; of a training, a photograph and its painting."""
+    """The last preview: the best painting so far, or for a training a photograph and its painting."""
     return _file(job, "preview", here)
 
 
 @router.get("/jobs/{id}/losses", responses=_KEPT)
 def losses(job: Known, here: Here) -> list[dict[str, float]]:
-    """The weighted losses, a row for each step."""
+    """The weighted losses of each step."""
     rows = csv.DictReader(io.StringIO(_read(job, "losses", here).decode()))
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
 @router.get("/jobs/{id}/losses.png", response_class=Response, responses=_KEPT)
 def plot(job: Known, here: Here) -> Response:
-    """The losses drawn, and the share of each in the total."""
+    """A plot of the losses, and of the share of each in the total."""
     return _file(job, "plot", here)
 
 
@@ -212,7 +214,7 @@ async def follow(
 
 @router.post("/jobs/{id}/cancel", responses=_UNKNOWN)
 def cancel(job: Known, here: Here) -> JobView:
-    """Ask a job to end. A painting keeps the best there is; what is over stays as it is."""
+    """Ask a job to end. A painting keeps the best so far; a job that is over stays as it is."""
     return view(here.jobs.cancel(job.id))
 
 
@@ -225,7 +227,7 @@ def delete(job: Known, here: Here) -> None:
 
 
 def view(job: Job) -> JobView:
-    """The record, without what is ours alone, and with links."""
+    """The record as clients see it, with links."""
     here = f"/jobs/{job.id}"
     links = {"self": here, "events": f"{here}/events"}
     links |= {name: f"{here}/{name}" for name in ("preview", "losses") if name in job.files}
@@ -243,7 +245,7 @@ def view(job: Job) -> JobView:
 
 
 def _read(job: Job, name: str, here: Service) -> bytes:
-    if name not in job.files or (name == "result" and not job.over):  # a worker may have died before it said so
+    if name not in job.files or (name == "result" and not job.over):  # of a worker that died before it finished
         why = f": {job.error.message}" if job.error else "." if job.over else " yet."
         raise Conflict(f"The job is {job.status} and has no {name}{why}", status=job.status)
     return here.storage.get(job.files[name])
@@ -262,4 +264,4 @@ def _file(job: Job, name: str, here: Service) -> Response:
 @none.api_route("/jobs", methods=["GET", "POST"])
 @none.api_route("/jobs/{rest:path}", methods=["GET", "POST", "DELETE"])
 def no_jobs() -> None:
-    raise NotFound("This service takes on no jobs (IMPASTO_JOBS is false), and only paints at once: POST /stylize.")
+    raise NotFound("This service takes no jobs (IMPASTO_JOBS is false). It paints at once: POST /stylize.")

@@ -1,4 +1,4 @@
-"""The models there are, an example of each, and the names and defaults that a training can take."""
+"""The models with an example of each, and the names and defaults that a job can take."""
 
 from typing import Any
 
@@ -38,7 +38,7 @@ class Recipes(BaseModel):
 
 _EXAMPLE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/webp": {}}},
-    304: {"description": "the browser has it"},
+    304: {"description": "the copy of the browser is current"},
     **answers(NotFound, Busy),
 }
 _DELETED = answers(Forbidden, NotFound)
@@ -70,7 +70,9 @@ def delete_style(arch: str, dataset: str, style: str, here: Here) -> None:
     """Remove a model that was trained here; for an admin."""
     path = here.zoo.find(arch, dataset, style).path
     if not path.is_relative_to(here.settings.styles):
-        raise Forbidden(f"{arch}/{dataset}/{style} came with Impasto, and is not deleted over HTTP.")
+        raise Forbidden(
+            f"{arch}/{dataset}/{style} came with Impasto: over HTTP only models that were trained here are deleted."
+        )
     for suffix in (path.suffix, ".csv", ".png", ".job"):
         path.with_suffix(suffix).unlink(missing_ok=True)
 
