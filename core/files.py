@@ -13,8 +13,8 @@ T = TypeVar("T")
 
 
 @contextmanager
-def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
-    """A temporary path beside `path`; when the block ends it is synced and takes the place of `path`.
+def replacing(path: Path, *, exclusive: bool = False, mode: int = 0o644) -> Iterator[Path]:
+    """A temporary path beside `path`; when the block ends it is synced and takes the place of `path`, with `mode`.
 
     When the block raises, `path` stays as it was. With `exclusive` nothing is replaced: raises FileExistsError where
     there is something at `path` by then.
@@ -25,7 +25,7 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         if exclusive:
             os.link(temporary, path)
         else:

@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 import click
 from tqdm import tqdm
 
+from impasto.api.admin_token import read_token
 from impasto.core.errors import ImpastoError, Unavailable
 from impasto.core.files import write_bytes
 from impasto.options import read_settings
 
+HERE = ("localhost", "127.0.0.1", "::1")
 PATIENCE = 30
 """Seconds without a byte; a connection that waits for news is told every 15 that it still stands."""
 
@@ -108,11 +110,19 @@ class Client:
 
 @click.group()
 @click.option("--url", help="Where it is.  [default: localhost, at IMPASTO_PORT]")
-@click.option("--key", envvar="IMPASTO_KEY", help="A key of its API.  [default: IMPASTO_KEY]")
+@click.option(
+    "--key",
+    envvar="IMPASTO_KEY",
+    help="A key of its API.  [default: IMPASTO_KEY, or on this machine the admin's token]",
+)
 @click.pass_context
 def jobs(context: click.Context, url: str | None, key: str | None) -> None:
     """The slow work of a running service."""
-    context.obj = Client(url or f"http://localhost:{read_settings().port}", key)
+    settings = read_settings()
+    url = url or f"http://localhost:{settings.port}"
+    if not key and urlsplit(url).hostname in HERE:  # the token is for this machine's service and leaves it for no other
+        key = read_token(settings.cache_folder)
+    context.obj = Client(url, key)
 
 
 @jobs.command("list")

@@ -40,10 +40,11 @@ def run(settings: Settings) -> None:
     import uvicorn
 
     from impasto.api.main import create_app
-    from impasto.api.server import protocol
+    from impasto.api.server import bound, protocol
 
     find_device(settings.device)  # one that is not there is said before anything is begun
     listener = _listen(settings)
+    bound(listener)
     _allow_files()
     app = create_app(settings)
     log_json(settings.log)
