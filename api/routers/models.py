@@ -10,7 +10,7 @@ from impasto.api.deps import Here
 from impasto.api.errors import Problem
 from impasto.core.datasets import known_datasets
 from impasto.core.errors import Forbidden
-from impasto.core.losses.named_styles import kept_styles
+from impasto.core.losses.named_styles import named_styles
 from impasto.core.names import ARCHES
 from impasto.core.nets.checkpoints import Card
 from impasto.core.params import GatysParams, TrainParams
@@ -103,4 +103,4 @@ def datasets(here: Here) -> list[str]:
 @router.get("/styles/kept", tags=["jobs"])
 def kept(here: Here) -> list[str]:
     """The styles that a job can name without sending a picture of one."""
-    return list(kept_styles(here.settings.models / "styles"))
+    return list(named_styles(here.settings.models / "styles"))

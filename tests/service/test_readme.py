@@ -139,13 +139,13 @@ def test_the_pages_are_there(served):
             assert response.status == 200
 
 
-def test_the_stylize_lines_run(cat, cache, tmp_path, monkeypatch):
+def test_the_stylize_and_models_lines_run(cat, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("IMPASTO_CACHE", str(cache))
     Image.fromarray(cat).save(tmp_path / "photo.jpg")
     (tmp_path / "holiday").mkdir()
     shutil.copy(tmp_path / "photo.jpg", tmp_path / "holiday/one.jpg")
-    lines = [line for line in LINES if line.startswith(".venv/bin/impasto st")]
-    assert len(lines) == 3
+    lines = [line for line in LINES if line.startswith((".venv/bin/impasto st", ".venv/bin/impasto models"))]
+    assert len(lines) == 4
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for line in lines:
         command = [sys.executable, "-m", *shlex.split(line.removeprefix(".venv/bin/"))]

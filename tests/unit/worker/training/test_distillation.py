@@ -169,7 +169,7 @@ def test_a_squeezenet_is_written_with_its_card_and_read_again(pictures, tmp_path
 
 def test_a_teacher_that_is_not_there(pictures, tmp_path):
     for name in ("vgg16", "squeezenet"):
-        with pytest.raises(NotFound, match=r"No .* at .*none\.safetensors"):
+        with pytest.raises(NotFound, match=r"There is no .* at .*none\.safetensors"):
             make(name, tmp_path / "none.safetensors", pictures, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 

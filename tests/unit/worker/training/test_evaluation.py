@@ -101,7 +101,7 @@ def test_impasto_evaluate_prints_a_row_for_each_model(impasto, photo, photo_file
     figures = json.loads(Path(tmp_path / "figures.json").read_text())
     assert f"| {figures['aonet/coco/plain']['style']:.3f} |" in rows[0]
     status, _, errors = impasto("evaluate", "--style", "nothing")
-    assert (status, "There are: aonet/coco/plain" in errors) == (2, True)
+    assert (status, "Known: aonet/coco/plain" in errors) == (2, True)
 
 
 def test_figures_are_measured_once_and_the_page_shows_them(impasto, photo, photo_file, tmp_path):
@@ -131,4 +131,4 @@ def test_figures_are_measured_once_and_the_page_shows_them(impasto, photo, photo
     assert (status, "| 12.345 |" in out) == (0, True)  # of the file: the checkpoint is the same
     kept.write_text("[1]")
     status, _, errors = impasto("evaluate", *arguments, "--json", kept)
-    assert (status, "no figures of ours" in errors) == (2, True)
+    assert (status, "does not hold figures" in errors) == (2, True)
