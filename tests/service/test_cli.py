@@ -287,7 +287,7 @@ def test_train_table_1_passes_over_what_is_there(impasto, datasets, tmp_path):
     written = trained[0].stat().st_mtime_ns
     status, out, errors = impasto(*rows)
     assert status == 0, errors
-    assert "zoo/aonet/coco/udnie.safetensors is there" in out
+    assert "zoo/aonet/coco/udnie.safetensors exists" in out
     assert trained[0].stat().st_mtime_ns == written and trained[1].exists()
 
 
