@@ -33,8 +33,8 @@ log = logging.getLogger("impasto")
 SUFFIX = ".safetensors"
 
 NO_MODELS = (
-    "The installed package has no models: clone the repository and set IMPASTO_MODELS to its folder models/, or train "
-    "one (impasto train). Searched:"
+    "The installed package has none: clone the repository and set IMPASTO_MODELS to its folder models/, or train one "
+    "(impasto train)."
 )
 
 
@@ -220,8 +220,10 @@ class Zoo:
         return found
 
     def _unknown(self, name: str, models: Iterable[str]) -> NotFound:
-        models = list(models)
-        return unknown("model", name, models, "" if models else f" {NO_MODELS} {' and '.join(map(str, self.folders))}.")
+        if models := list(models):
+            return unknown("model", name, models)
+        places = " or ".join(map(str, self.folders))
+        return NotFound(f"There are no models in {places}. {NO_MODELS}", known=[], nearest=None)
 
     def _card(self, path: Path) -> Card | None:
         """The card; None for a file that is gone, or that is not a checkpoint of ours."""

@@ -25,7 +25,7 @@ def models(name: str | None, as_json: bool) -> None:
         entry = zoo.named(name)
         click.echo(entry.card.model_dump_json(indent=2) if as_json else described(entry))
         return
-    found = {"/".join(names): entry for names, entry in zoo.entries().items()}
+    found = {"/".join(names): entry for names, entry in zoo.select().items()}
     if as_json:
         cards = {name: entry.card.model_dump(mode="json") for name, entry in found.items()}
         click.echo(json.dumps(cards, indent=2))

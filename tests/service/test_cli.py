@@ -187,10 +187,16 @@ def test_models_shows_the_card_of_one(impasto, models):
 
 def test_without_models_an_error_says_where_they_come_from(impasto, tmp_path, photo_file, monkeypatch):
     monkeypatch.setenv("IMPASTO_MODELS", str(tmp_path / "none"))
-    for command in (("stylize", photo_file, "--style", "wave"), ("compare", photo_file), ("models", "aonet/coco/wave")):
+    for command in (
+        ("stylize", photo_file, "--style", "wave"),
+        ("compare", photo_file),
+        ("models", "aonet/coco/wave"),
+        ("models",),
+    ):
         status, _, errors = impasto(*command)
         assert status == 2
-        assert "set IMPASTO_MODELS to its folder models/" in errors and str(tmp_path / "none") in errors
+        assert f"There are no models in {tmp_path / 'none'} or" in errors
+        assert "set IMPASTO_MODELS to its folder models/" in errors
 
 
 def test_wrong_settings_are_named(impasto, monkeypatch):
