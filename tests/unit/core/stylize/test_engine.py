@@ -148,11 +148,11 @@ def test_two_threads_make_a_painter_once(cache, models, monkeypatch):
 def test_several_networks_are_converted_at_the_same_time(models, photo, tmp_path):
     """As when a gallery is first looked at while the service gets its first model ready."""
     card = read_card(models / "aonet/coco/plain.safetensors")
-    paths = [tmp_path / f"{number}.safetensors" for number in range(4)]
+    paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for path in paths:
         save(path, build("aonet"), card)
     engine = Engine(tmp_path / "cache", device="cpu")
-    with ThreadPoolExecutor(4) as threads:
+    with ThreadPoolExecutor(3) as threads:
         for painting in threads.map(lambda path: engine.painter(path)(photo), paths):
             assert painting.shape == photo.shape
 

@@ -118,7 +118,7 @@ def test_the_bundled_front_computes_what_the_original_does():
     original = SHARED / "data/vgg16-original/vgg16-conv1_1-conv3_1.safetensors"
     if not original.is_file():
         pytest.skip("../shared/data/vgg16-original is not here")
-    held_out = open_held_out(SHARED / "data/coco/val2017", SHARED)[:4]
+    held_out = open_held_out(SHARED / "data/coco/val2017", SHARED)[:2]
     whole = Batches(held_out, 256, 0, augment=False)
     pictures = [whole(number, 256, 1) for number in range(len(held_out))]
     found = likeness(load_vgg16(str(original)), load_vgg16(), lambda net, x: net(x, FRONT), pictures)
