@@ -10,7 +10,7 @@ from impasto.api.deps import CallerDep, StudioDep
 from impasto.api.errors import answers
 from impasto.core.datasets import known_datasets
 from impasto.core.errors import Busy, Forbidden, NotFound
-from impasto.core.losses.named_styles import kept_styles
+from impasto.core.losses.named_styles import named_styles
 from impasto.core.nets.checkpoints import Card
 from impasto.core.params import GatysParams, TrainParams
 from impasto.core.recipes import recipe
@@ -100,4 +100,4 @@ def datasets(studio: StudioDep) -> list[str]:
 @router.get("/styles/kept", tags=["jobs"])
 def kept(studio: StudioDep) -> list[str]:
     """The styles that a job can name without sending a picture of one."""
-    return list(kept_styles(studio.settings.models / "styles"))
+    return list(named_styles(studio.settings.models / "styles"))

@@ -140,7 +140,7 @@ def test_the_pages_are_there(served):
             assert response.status == 200
 
 
-def test_the_stylize_lines_run(cat, cache, tmp_path, monkeypatch):
+def test_the_stylize_and_models_lines_run(cat, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("IMPASTO_CACHE", str(cache))
     Image.fromarray(cat).save(tmp_path / "photo.jpg")
     (tmp_path / "holiday").mkdir()
