@@ -18,6 +18,7 @@ import click
 from impasto.core.device import find_device
 from impasto.core.errors import Unavailable
 from impasto.core.logs import log_json
+from impasto.core.pictures.confine import hide_memory
 from impasto.core.settings import Settings
 from impasto.options import given, read_settings
 
@@ -42,6 +43,7 @@ def run(settings: Settings) -> None:
     from impasto.api.main import create_app
     from impasto.api.server import protocol
 
+    hide_memory()
     find_device(settings.device)  # one that is not there is said before anything is begun
     listener = _listen(settings)
     _allow_files()
