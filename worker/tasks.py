@@ -19,6 +19,7 @@ from impasto.core.jobs.record import KINDS
 from impasto.core.jobs.storage import Storage, open_storage
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.logs import log_json
+from impasto.core.pictures.confine import hide_memory
 from impasto.core.settings import Settings
 from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_job
 from impasto.worker.jobs.heartbeat import Liveness
@@ -60,6 +61,12 @@ def _services() -> tuple[Jobs, Storage, Settings]:
 def run(id: str) -> None:
     """Do the job with this id, if it is still queued."""
     run_job(id, *_services(), _stopping.is_set)
+
+
+@signals.celeryd_init.connect  # type: ignore[untyped-decorator]
+def _hide(**_: object) -> None:
+    """Before the fork: the processes that work are hidden with it."""
+    hide_memory()
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

@@ -18,6 +18,7 @@ import click
 from impasto.core.device import find_device
 from impasto.core.errors import Unavailable
 from impasto.core.logs import log_json
+from impasto.core.pictures.confine import hide_memory
 from impasto.core.settings import Settings
 from impasto.options import given, read_settings
 
@@ -42,6 +43,7 @@ def run(settings: Settings) -> None:
     from impasto.api.main import create_app
     from impasto.api.server import bound, protocol
 
+    hide_memory()
     find_device(settings.device)  # fails before anything is started
     listener = _listen(settings)
     bound(listener)
