@@ -1,5 +1,6 @@
 """The child process of a job, as its parent sees it."""
 
+import os
 import queue
 import subprocess
 import sys
@@ -12,6 +13,10 @@ from typing import IO
 from impasto.worker.jobs.protocol import Message
 
 
+SECRET = ("IMPASTO_", "AWS_")
+"""Beginnings of the names of environment variables that a child has no use for: its settings are in its `Spec`."""
+
+
 class Child:
     """`worker.jobs.child` at work in a folder. At the end of a `with` block it is killed and waited for."""
 
@@ -22,6 +27,7 @@ class Child:
         # A session of its own: Ctrl-C in a terminal is for the worker, which then tells the child to save.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "impasto.worker.jobs.child", str(folder)],
+            env={name: value for name, value in os.environ.items() if not name.startswith(SECRET)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
