@@ -91,7 +91,11 @@ def read_card(path: Path) -> Card:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
         fields = json.loads(metadata["card"])
-        ignored = _take_unknown(fields, Card) + _take_unknown(fields.get("params", {}), TrainParams, "params.")
+        if "output_lr" in fields["params"]:  # its network speaks in levels, and not in units of 64 of them
+            raise BadCheckpoint(
+                f"{path} was trained by an old version and would paint wrong. Train it again, or delete it."
+            )
+        ignored = _take_unknown(fields, Card) + _take_unknown(fields["params"], TrainParams, "params.")
         card = Card.model_validate(fields)
     except ValidationError as error:
         names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())

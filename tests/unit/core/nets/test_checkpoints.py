@@ -60,6 +60,16 @@ def test_a_card_of_another_version(vgg, tmp_path, caplog):
     assert "of another version: params.size cannot be read. Train it again, or delete it" in hidden
 
 
+def test_a_network_in_other_units_is_refused(vgg, tmp_path):
+    """Its painting would be noise: until the field went, a network's output was levels."""
+    about = card(vgg)
+    written = json.loads(about.model_dump_json())
+    written["params"]["output_lr"] = 64.0
+    save_file({"layers.0.weight": torch.zeros(1)}, tmp_path / "old.safetensors", {"card": json.dumps(written)})
+    with pytest.raises(BadCheckpoint, match="old version and would paint wrong. Train it again"):
+        read_card(tmp_path / "old.safetensors")
+
+
 def test_a_model_with_another_name_is_passed_over_with_a_warning(models, tmp_path, caplog):
     for name in ("aonet/coco/My Style", "anet/coco/wave", "aonet/coco/.wave"):
         path = tmp_path / f"{name}.safetensors"
