@@ -22,7 +22,7 @@ from impasto.core.losses.recolour import recoloured
 from impasto.core.memory import keep_memory
 from impasto.core.names import MIN_SIDE
 from impasto.core.params import GatysParams
-from impasto.core.pictures.codec import Bytes, Picture, resize
+from impasto.core.pictures.codec import Bytes, Picture, resize, resized
 from impasto.core.pictures.guard import fit
 from impasto.core.stylize.stylize import with_colors_of
 
@@ -71,7 +71,7 @@ def paint_pixels(
     keep_memory()
     networks = networks.to(device)
     height, width = optimised(picture.height, picture.width, params)
-    small = resize(picture.rgb, height, width)
+    small = resized(picture, height, width).rgb
     identity = _identity(picture, style, params, networks)
     run = Run(params, to_pixels(_beginning(small, style, params), device))
     if state and state.exists():
@@ -149,10 +149,7 @@ def _preview(run: Run, picture: Picture) -> Callable[[], Picture]:
 
     def painting() -> Picture:
         rgb = to_rgb(best)
-        alpha = picture.alpha
-        size = rgb.shape[0], rgb.shape[1]
-        small = Picture(resize(picture.rgb, *size), alpha if alpha is None else resize(alpha, *size))
-        return _finished(rgb, small, run.params)
+        return _finished(rgb, resized(picture, rgb.shape[0], rgb.shape[1]), run.params)
 
     return painting
 

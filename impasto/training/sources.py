@@ -14,7 +14,7 @@ from impasto.core.names import is_name
 from impasto.core.nets.vgg import VGG16, load_vgg16
 from impasto.core.params import SCALES, STYLE_LAYERS, STYLE_SIZE, TrainParams
 from impasto.core.pictures.codec import decode
-from impasto.core.pictures.guard import Limits
+from impasto.core.pictures.guard import OWN
 from impasto.core.settings import Settings
 from impasto.worker.training.photographs import open_dataset
 
@@ -59,5 +59,5 @@ def keep_style(name: str, image: Path, out: Path | None, settings: Settings) -> 
 def _targets(image: Path, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
     if not image.is_file():
         raise NotFound(f"There is no style picture at {image}.")
-    rgb = decode(image.read_bytes(), Limits(max_bytes=10**9)).rgb
+    rgb = decode(image.read_bytes(), OWN).rgb
     return style_targets(rgb, file_sha256(image), size, scales, layers, vgg)
