@@ -50,14 +50,15 @@ def is_name(text: str) -> bool:
 
 def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> NotFound:
     """The error for a name that is none: says which there are and which is nearest."""
-    names = list(known)
+    names, given = list(known), name
+    name = name.lower()
     styles = {style_of(each) for each in names}
     if style_of(name) != "*":
         styles = set(get_close_matches(style_of(name), styles, cutoff=0.4))
     nearest = get_close_matches(name, [each for each in names if style_of(each) in styles], n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]}?" if nearest else ""
     return NotFound(
-        f"There is no {what} {name[:80]!r}.{hint} There are: {', '.join(names) or 'none'}.{advice}",
+        f"There is no {what} {given[:80]!r}.{hint} There are: {', '.join(names) or 'none'}.{advice}",
         known=names,
         nearest=nearest[0] if nearest else None,
     )

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from impasto.api.deps import CallerDep, ClientDep, SubmissionsDep
 from impasto.api.errors import Problem
+from impasto.api.forms import PictureForms
 from impasto.api.middleware.access import denied
 from impasto.api.routers.events import EventStream, events
 from impasto.api.services.disk import check_space
@@ -21,7 +22,7 @@ from impasto.core.jobs.record import Failure, Job, Kind, Progress, Status
 from impasto.core.params import GatysParams, TrainJobParams
 from impasto.core.pictures.codec import MEDIA_TYPES
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=PictureForms)
 none = APIRouter(include_in_schema=False)
 """Instead, where no jobs are taken on."""
 MEDIA = {f".{name}": media for name, media in MEDIA_TYPES.items()}

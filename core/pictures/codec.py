@@ -23,7 +23,7 @@ from impasto.core.pictures.jpeg import check_whole
 
 Format = Literal["png", "jpeg", "webp"]
 Bytes = NDArray[np.uint8]
-MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+MEDIA_TYPES: dict[Format, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 SAVE_OPTIONS = {
     "png": {"compress_level": 1},
     "jpeg": {"quality": 95, "subsampling": 0},  # 4:4:4

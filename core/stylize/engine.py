@@ -34,6 +34,7 @@ Painter = Callable[[Bytes], Bytes]
 """uint8 RGB (H, W, 3), from 16 px a side -> its painting, of the same shape. Safe to call from many threads."""
 
 FORM = 3  # of what is kept on disk of the models: raise it when what the networks compute changes
+_KEEP_SIZES = "32"  # pictures' sizes: OpenVINO compiles and keeps kernels for each, up to 5,000 unless told
 _KEEP_PIXELS = 2_000_000  # a larger picture's working memory, about 350 bytes a pixel, is given back after it
 
 
@@ -135,6 +136,7 @@ class OpenVinoPainter:
     def __init__(self, model: Path, stride: int, threads: int = 0) -> None:
         self.stride = stride
         config = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": cpu_precision()}
+        config["CPU_RUNTIME_CACHE_CAPACITY"] = _KEEP_SIZES
         if threads:
             config["INFERENCE_NUM_THREADS"] = str(threads)
         self._compiled = openvino_core().compile_model(model, "CPU", config)
