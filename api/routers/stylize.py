@@ -41,7 +41,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         "description": "no such model; `known` has those there are, `nearest` the most alike. "
         "Or `picture_gone`: send the picture again",
     },
-    413: {"model": Problem, "description": "too many bytes, or pixels: then `max_side` says what would do"},
+    413: {
+        "model": Problem,
+        "description": "too many bytes, or pixels: then `scale_to` or `paint_size` says what would do",
+    },
     415: {"model": Problem, "description": "not a kind of picture that is read here"},
     422: {"model": Problem, "description": "a parameter that is missing or out of bounds"},
     503: {"model": Problem, "description": "busy; come back after `Retry-After` seconds"},
