@@ -15,6 +15,7 @@ from impasto.api.middleware.access import Caller
 from impasto.api.services.studio import Painted, Studio
 from impasto.core.errors import BadParameter
 from impasto.core.params import CompareParams, PaintParams
+from impasto.core.pictures.animation import is_animated
 from impasto.core.pictures.codec import MEDIA_TYPES
 
 router = APIRouter(tags=["paint"], route_class=PictureForms)
@@ -52,6 +53,8 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _PICTURES: dict[int | str, dict[str, Any]] = {
     200: {"description": "the painting", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
 }
+
+FIRST_FRAME = "first frame of an animation"
 
 Query_ = TypeVar("Query_", StylizeQuery, CompareQuery)
 
@@ -122,6 +125,8 @@ async def _paint(
         "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
         "ETag": f'"{painted.etag}"',
     }
+    if is_animated(data):
+        headers["Impasto-Painted"] = FIRST_FRAME
     if token := params.picture or studio.uploads.put(data, caller.name):
         headers["Impasto-Picture"] = token
     return Response(painted.data, media_type=MEDIA_TYPES[params.format], headers=headers)

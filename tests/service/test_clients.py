@@ -123,6 +123,18 @@ def test_a_path_is_no_style(client, photo):
     assert problem(answer, 404)["error"] == "not_found"
 
 
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "AVIF"])
+def test_an_animation_is_painted_by_its_first_frame_and_the_answer_says_so(client, photo, format):
+    first, second = Image.fromarray(photo), Image.fromarray(255 - photo)
+    buffer = io.BytesIO()
+    first.save(buffer, format, save_all=True, append_images=[second], duration=100)
+    animated = client.post("/stylize?style=plain&strength=0", files={"image": buffer.getvalue()})
+    assert animated.headers["Impasto-Painted"] == "first frame of an animation"
+    assert np.abs(decoded(animated).astype(int) - photo).mean() < 12
+    still = client.post("/stylize?style=plain&strength=0", files={"image": saved(photo, format)})
+    assert still.status_code == 200 and "Impasto-Painted" not in still.headers
+
+
 def test_the_side_that_the_answer_names_is_taken(models, cache, photo, tmp_path):
     settings = Settings(
         models=models, styles=tmp_path, cache=cache, device="cpu", hosts="*", max_pixels=9_999, max_side=400
