@@ -115,8 +115,8 @@ async def _paint(
     """What `work` makes of the picture, inline under a name; with the seconds that it took in all and in each part,
     and the token by which what was sent can be painted again."""
     begun = time.perf_counter()
-    _check_form(await request.form())
     data = await _sent(request, studio, image, params.picture, caller.name)
+    _check_form(await request.form())
     request.app.state.metrics.cache("picture", params.picture is not None)
     painted = await studio.slots.run(lambda: work(data), request, client)
     spans = {**painted.spans, "total": time.perf_counter() - begun}
