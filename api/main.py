@@ -76,7 +76,14 @@ def create_app(settings: Settings) -> FastAPI:
             allow_origins=origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
-            expose_headers=["Impasto-Picture", "Location", "Retry-After", "Server-Timing", "X-Request-ID"],
+            expose_headers=[
+                "Impasto-Painted",
+                "Impasto-Picture",
+                "Location",
+                "Retry-After",
+                "Server-Timing",
+                "X-Request-ID",
+            ],
         )
     app.add_middleware(HeadAndSlash)
     app.add_middleware(SafeHeaders)

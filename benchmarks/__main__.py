@@ -7,7 +7,7 @@ from impasto.core.device import cpu_precision, processor
 from impasto.core.settings import Settings
 
 TABLES = {
-    "engine": (engine.against_eager, engine.unseen_sizes, engine.twelve_megapixels),
+    "engine": (engine.against_eager, engine.unseen_sizes, engine.twelve_megapixels, engine.memory_over_sizes),
     "service": (service.over_http, service.start, service.decoding),
     "gatys": (gatys.an_evaluation, gatys.the_loss),
 }

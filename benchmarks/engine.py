@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import psutil
 import torch
 
 from impasto.core.nets import checkpoints
@@ -102,3 +103,18 @@ def _one_large(paint_size: str) -> None:
 
 if __name__ == "__main__":
     _one_large(sys.argv[1])
+
+
+def memory_over_sizes(settings: Settings) -> None:
+    """The process's RSS while one network paints pictures of sizes that it never saw: it must not grow with each."""
+    print("| network | after 100 sizes | 200 | 300 |\n|---|---|---|---|")
+    random = np.random.default_rng(0)
+    for arch, path in networks(settings).items():
+        painter = Engine(settings.cache_folder, device="cpu").painter(path)
+        resident = []
+        for number in range(1, 301):
+            height, width = random.integers(64, 256, 2)
+            painter(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+            if number % 100 == 0:
+                resident.append(psutil.Process().memory_info().rss)
+        print(f"| {arch} | {' | '.join(f'{size / 1e6:.0f} MB' for size in resident)} |", flush=True)

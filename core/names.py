@@ -73,15 +73,16 @@ def is_name(text: str) -> bool:
 
 
 def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> NotFound:
-    """The error for an unknown name, with the known names and the nearest."""
-    names = list(known)
+    """The error for an unknown name, with the known names and the nearest, whatever its capitals."""
+    names, given = list(known), name
+    name = name.lower()
     styles = {style_of(each) for each in names}
     if style_of(name) != "*":
         styles = set(get_close_matches(style_of(name), styles, cutoff=0.4))
     nearest = get_close_matches(name, [each for each in names if style_of(each) in styles], n=1, cutoff=0.4)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return NotFound(
-        f"{name[:80]!r} is not a {what}.{hint} Known: {', '.join(names) or 'none'}.{advice}",
+        f"{given[:80]!r} is not a {what}.{hint} Known: {', '.join(names) or 'none'}.{advice}",
         known=names,
         nearest=nearest[0] if nearest else None,
     )

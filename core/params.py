@@ -1,9 +1,17 @@
 """Every parameter of painting and of training, with its default and bounds."""
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from impasto.core.names import ARCHES, MIN_SIDE, MODEL, Arch, Layer, Name, Upsample
 from impasto.core.pictures.codec import Format
@@ -157,14 +165,22 @@ PAINT_SIZE = 1280
 """Long side in px that a network sees of a photograph, by default. A larger one takes long and has thin strokes."""
 
 
+Asked = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+"""A name to look up. One that cannot be right is answered as one that is not there: with the nearest."""
+AnswerFormat = Annotated[
+    Format, BeforeValidator(lambda value: {"jpg": "jpeg"}.get(str(value).lower(), str(value).lower()))
+]
+"""Capitals and `jpg` are what people write."""
+
+
 class PaintParams(BaseModel):
     """Parameters of a painting, for the command line and `/stylize`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    style: Name = Field(description="the style, such as wave", examples=["wave"])
+    style: Asked = Field(description="the style, such as wave", examples=["wave"])
     arch: Arch = Field("aonet", description=f"the network: {NETWORKS}")
-    dataset: Name = Field("coco", description="what the network was trained on")
+    dataset: Asked = Field("coco", description="what the network was trained on")
     strength: float = Field(1, ge=0, le=1, description="0 is the photograph, 1 the painting, between them a blend")
     preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
     paint_size: int | Literal["full"] = Field(
@@ -174,7 +190,7 @@ class PaintParams(BaseModel):
         examples=[PAINT_SIZE, "full"],
     )
     max_side: int | None = Field(None, ge=MIN_SIDE, description="shrink the answer to this long side, px")
-    format: Format = Field("png", description="of the answer")
+    format: AnswerFormat = Field("png", description="of the answer")
 
     @field_validator("paint_size")
     @classmethod
@@ -189,9 +205,9 @@ class CompareParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    style: Name | None = Field(None, description="one style, by all networks and datasets", examples=["wave"])
+    style: Asked | None = Field(None, description="one style, by all networks and datasets", examples=["wave"])
     arch: Arch | None = Field(None, description="one network")
-    dataset: Name | None = Field(None, description="what the networks were trained on")
+    dataset: Asked | None = Field(None, description="what the networks were trained on")
     side: int = Field(384, ge=64, le=1024, description="long side of each picture, px")
     paint_size: int | None = Field(
         None,
@@ -202,7 +218,7 @@ class CompareParams(BaseModel):
     )
     strength: float = Field(1, ge=0, le=1, description="0 is the photograph, 1 the painting, between them a blend")
     preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
-    format: Format = Field("png", description="of the answer")
+    format: AnswerFormat = Field("png", description="of the answer")
 
     @property
     def painted_side(self) -> int:

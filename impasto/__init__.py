@@ -49,7 +49,7 @@ class Model:
 
         An image is turned upright by its EXIF and converted to sRGB; its alpha is kept. `options` are `OPTIONS`.
         Raises BadParameter for an option out of bounds, BadPicture for another array or a side under 16 px, TooLarge
-        over the limits of the settings.
+        where the network would see more pixels than IMPASTO_MAX_PAINTED.
         """
         import numpy as np
         from PIL import Image
@@ -75,17 +75,17 @@ class Model:
         return image
 
     def _opened(self, picture: NDArray[np.uint8] | Image.Image) -> Picture:
-        """The picture as it would be decoded from a file, within the limits of the settings."""
+        """The picture as it would be decoded from a file. It is the user's own: its size has no limit."""
         import numpy as np
         from PIL import ImageOps
 
         from impasto.core.errors import BadPicture
         from impasto.core.pictures.codec import Picture, pixels
-        from impasto.core.pictures.guard import check_pixels
+        from impasto.core.pictures.guard import OWN, check_pixels
 
         if not isinstance(picture, np.ndarray):
-            return pixels(ImageOps.exif_transpose(picture), self._settings.limits)
+            return pixels(ImageOps.exif_transpose(picture), OWN)
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise BadPicture(f"The array is {picture.dtype} {picture.shape}: give uint8 (H, W, 3).")
-        check_pixels(picture.shape[1], picture.shape[0], self._settings.limits)
+        check_pixels(picture.shape[1], picture.shape[0], OWN)
         return Picture(picture)

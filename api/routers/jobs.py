@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel
 
 from impasto.api.deps import CallerDep, JobDep, SubmissionsDep, known_job
 from impasto.api.errors import answers
+from impasto.api.forms import PictureForms
 from impasto.api.middleware.access import denied
 from impasto.api.routers.events import Open, Seen, events
 from impasto.api.services.disk import check_space
@@ -33,7 +34,7 @@ from impasto.core.jobs.record import Failure, Job, Kind, Progress, Status
 from impasto.core.params import GatysParams, TrainJobParams
 from impasto.core.pictures.codec import MEDIA_TYPES
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=PictureForms)
 none = APIRouter(include_in_schema=False)
 """The routes in their place where IMPASTO_JOBS is false."""
 MEDIA = {f".{name}": media for name, media in MEDIA_TYPES.items()}

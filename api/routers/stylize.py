@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from pydantic import BaseModel, Field
@@ -10,13 +10,15 @@ from starlette.datastructures import FormData
 
 from impasto.api.deps import CallerDep, StudioDep
 from impasto.api.errors import NO_PICTURE, answers
+from impasto.api.forms import PictureForms, preferred_format, raw_picture
 from impasto.api.middleware.access import Caller
 from impasto.api.services.studio import Painted, Studio
 from impasto.core.errors import BadParameter, BadPicture, Busy, NotFound, PictureGone, TooLarge, UnsupportedFormat
 from impasto.core.params import CompareParams, PaintParams
+from impasto.core.pictures.animation import is_animated
 from impasto.core.pictures.codec import MEDIA_TYPES
 
-router = APIRouter(tags=["paint"])
+router = APIRouter(tags=["paint"], route_class=PictureForms)
 
 
 class Again(BaseModel):
@@ -38,6 +40,10 @@ _PICTURES: dict[int | str, dict[str, Any]] = {
     200: {"description": "the painting", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
 }
 
+FIRST_FRAME = "first frame of an animation"
+
+Query_ = TypeVar("Query_", StylizeQuery, CompareQuery)
+
 Image = Annotated[UploadFile | None, File(description="JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF")]
 
 
@@ -52,7 +58,11 @@ async def stylize(
     """Paint a photograph: the painting comes back at once, upright and of the photograph's size.
 
     curl -F image=@cat.jpg 'localhost:8000/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png
+
+    The body may also be the photograph itself, with a Content-Type of image/… or application/octet-stream. Without
+    `format` the answer is of the first kind that `Accept` names.
     """
+    params = _in_format(params, request)
     stem = f"{params.style}-{params.arch}-{params.dataset}"
     return await _paint(request, studio, caller, image, params, stem, lambda data: studio.stylize(data, params))
 
@@ -69,6 +79,7 @@ async def compare(
 
     curl -F image=@cat.jpg 'localhost:8000/compare?style=wave' -o sheet.png
     """
+    params = _in_format(params, request)
     names = [name for name in (params.style, params.arch, params.dataset) if name] or ["all"]
     return await _paint(
         request, studio, caller, image, params, "-".join(names), lambda data: studio.compare(data, params)
@@ -87,7 +98,7 @@ async def _paint(
     """What `work` makes of the picture, inline under a name; with the seconds that it took in all and in each part,
     and the token by which what was sent can be painted again."""
     begun = time.perf_counter()
-    data = await _sent(studio, image, params.picture, caller.name)
+    data = await _sent(request, studio, image, params.picture, caller.name)
     _check_form(await request.form())
     request.app.state.metrics.cache("picture", params.picture is not None)
     painted = await studio.slots.run(lambda: work(data), request, caller.client)
@@ -97,6 +108,8 @@ async def _paint(
         "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
         "ETag": f'"{painted.etag}"',
     }
+    if is_animated(data):
+        headers["Impasto-Painted"] = FIRST_FRAME
     if token := params.picture or studio.uploads.put(data, caller.name):
         headers["Impasto-Picture"] = token
     return Response(painted.data, media_type=MEDIA_TYPES[params.format], headers=headers)
@@ -113,10 +126,30 @@ def _check_form(form: FormData) -> None:
         raise BadParameter(f"image was sent {count} times: send one picture at a time.")
 
 
-async def _sent(studio: Studio, image: UploadFile | None, token: str | None, owner: str | None) -> bytes:
+async def _sent(
+    request: Request, studio: Studio, image: UploadFile | None, token: str | None, owner: str | None
+) -> bytes:
     """The picture, sent now or a short while ago."""
-    if image and token:
-        raise BadParameter("image and picture were both sent: send a new picture, or name one that was sent before.")
-    if not image and token is None:
+    data = await image.read() if image else await raw_picture(request)
+    if image and not image.filename and _is_text(data):
         raise BadParameter(NO_PICTURE)
-    return await image.read() if image else studio.uploads.get(token or "", owner)
+    if data or image:
+        if token:
+            raise BadParameter(
+                "image and picture were both sent: send a new picture, or name one that was sent before."
+            )
+        return data
+    if token is None:
+        raise BadParameter(NO_PICTURE)
+    return studio.uploads.get(token, owner)
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether it is a path or a word, sent where a file was meant: `-F image=cat.jpg`."""
+    return len(data) < 1000 and data.decode("latin-1").isprintable()
+
+
+def _in_format(params: Query_, request: Request) -> Query_:
+    """The parameters with the answer's format that the client prefers, where they name none."""
+    preferred = None if "format" in params.model_fields_set else preferred_format(request)
+    return params.model_copy(update={"format": preferred}) if preferred else params

@@ -2,11 +2,10 @@
 
 import zipfile
 from collections.abc import Iterator
-from pathlib import PurePath
 from typing import IO
 
 from impasto.core.errors import BadParameter, BadPicture, ImpastoError, TooLarge
-from impasto.core.pictures.guard import SUFFIXES
+from impasto.core.pictures.guard import is_picture
 
 MOST_ENTRIES = 20_000
 """Entries of a zip file, whose directory is read whole."""
@@ -32,7 +31,7 @@ def pictures_in(file: IO[bytes], name: str, most: int) -> Iterator[tuple[str, by
     try:
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
-                if not _is_picture(info.filename):
+                if not is_picture(info.filename):
                     continue
                 if info.compress_type not in PLAIN:
                     raise BadParameter(
@@ -46,11 +45,6 @@ def pictures_in(file: IO[bytes], name: str, most: int) -> Iterator[tuple[str, by
         raise
     except Exception as error:  # zlib and others have errors of their own
         raise BadPicture(f"{name}: the archive cannot be read: {error}.") from error
-
-
-def _is_picture(name: str) -> bool:
-    path = PurePath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def _entries(file: IO[bytes]) -> int:

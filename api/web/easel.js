@@ -103,9 +103,10 @@ export async function repaint(divide) {
     if (mine !== under) return;
     await show.painting(blob);
     now.painted = blob;
+    const part = response.headers.get("Impasto-Painted") ? "An animation: its first frame is painted. " : "";
     if (typeof divide === "number") show.divide(divide);
     show.busy(false);
-    say($("#told"), `${about(picture)} Painted in ${time(seconds(response))}.`);
+    say($("#told"), `${about(picture)} ${part}Painted in ${time(seconds(response))}.`);
   } catch (problem) {
     if (problem.name !== "AbortError" && mine === under) fail(problem, () => repaint(divide));
   }

@@ -31,18 +31,20 @@ async function fitted(file, bitmap, limit, most) {
     throw new Problem(`${file.name} has ${pixels(width, height)}: ${limit.min_side} px a side is the least. Choose a larger one.`);
   }
   const whole = { name: file.name, blob: file, shown: file, width, height, note: "", token: null };
-  if (width * height <= limit.max_pixels && file.size <= most) return whole;
-  let scale = Math.min(1, Math.sqrt(limit.max_pixels / (width * height)));
-  for (;;) {
+  let scale = Math.min(1, Math.sqrt(limit.max_pixels / (width * height)), limit.max_side / Math.max(width, height));
+  if (scale === 1 && file.size <= most) return whole;
+  const over = width * height > limit.max_pixels ? `${count(limit.max_pixels / 1e6)} megapixels` : `${count(limit.max_side)} px a side`;
+  const why = scale < 1 ? over : megabytes(limit.max_bytes);
+  while (Math.min(width, height) * scale >= limit.min_side) {
     const size = [Math.floor(width * scale), Math.floor(height * scale)];
     const blob = await drawn(bitmap, ...size);
     if (blob.size <= most) {
-      const why = width * height > limit.max_pixels ? `${count(limit.max_pixels / 1e6)} megapixels` : megabytes(limit.max_bytes);
       const note = `It had ${pixels(width, height)} and ${megabytes(file.size)}, and the limit is ${why}: shrunk here, before it was sent.`;
       return { ...whole, name: `${stem(file.name)}.jpg`, blob, shown: blob, width: size[0], height: size[1], note };
     }
     scale *= 0.8;
   }
+  throw new Problem(`${file.name} has ${pixels(width, height)}: within ${why} its shorter side would have less than ${limit.min_side} px. Choose another part of it.`);
 }
 
 async function unshown(file, most, model) {

@@ -22,7 +22,7 @@ from impasto.core.losses.recolour import recoloured
 from impasto.core.memory import keep_memory
 from impasto.core.names import MIN_SIDE
 from impasto.core.params import GatysParams
-from impasto.core.pictures.codec import Bytes, Picture, resize
+from impasto.core.pictures.codec import Bytes, Picture, resize, resized
 from impasto.core.pictures.guard import fit
 from impasto.core.pictures.tensors import to_array, to_tensor
 from impasto.core.resume import Identity
@@ -73,7 +73,7 @@ def paint_pixels(
     keep_memory()
     networks = networks.to(device)
     height, width = optimised(picture.height, picture.width, params)
-    small = resize(picture.rgb, height, width)
+    small = resized(picture, height, width).rgb
     identity = _identity(picture, style, params, networks)
     run = Run(params, to_tensor(_beginning(small, style, params), device))
     if state:
@@ -151,10 +151,7 @@ def _preview(run: Run, picture: Picture) -> Callable[[], Picture]:
 
     def painting() -> Picture:
         rgb = to_array(best)
-        alpha = picture.alpha
-        size = rgb.shape[0], rgb.shape[1]
-        small = Picture(resize(picture.rgb, *size), alpha if alpha is None else resize(alpha, *size))
-        return _finished(rgb, small, run.params)
+        return _finished(rgb, resized(picture, rgb.shape[0], rgb.shape[1]), run.params)
 
     return painting
 

@@ -14,26 +14,30 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from impasto.core.errors import BadParameter, BadPicture, NotFound
-from impasto.core.pictures.guard import DEFAULT_LIMITS, OWN, Limits, check, check_pixels, fit, opened
+from impasto.core.pictures.alpha import spread_colours
+from impasto.core.pictures.colour import in_mode, to_srgb
+from impasto.core.pictures.guard import DEFAULT_LIMITS, OWN, UNENDED, Limits, check, check_pixels, fit, opened
+from impasto.core.pictures.jpeg import check_whole
 
 Format = Literal["png", "jpeg", "webp"]
 Bytes = NDArray[np.uint8]
-MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+MEDIA_TYPES: dict[Format, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 SAVE_OPTIONS = {
     "png": {"compress_level": 1},
     "jpeg": {"quality": 95, "subsampling": 0},  # 4:4:4
     "webp": {"quality": 90, "method": 1},  # methods 0..6, from quick to small
 }
+FAINT = 16  # alpha, of 255: where Lanczos leaves less, its negative weights make up the colour
 MAX_SIDE = {"png": 2**31 - 1, "jpeg": 65_500, "webp": 16_383}  # pixels, from libpng, libjpeg and libwebp
-PROFILE_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # ICC colour space -> Pillow's mode
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """`rgb`: uint8 (H, W, 3), sRGB. `alpha`: uint8 (H, W), 255 is opaque, or None."""
+    """`rgb`: uint8 (H, W, 3), sRGB; of a decoded picture its transparent pixels have colours of the visible ones near
+    them. `alpha`: uint8 (H, W), 255 is opaque, or None."""
 
     rgb: Bytes
     alpha: Bytes | None = None
@@ -54,8 +58,9 @@ def _new(shape: tuple[int, ...]) -> Bytes:
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Picture:
     """Reads a picture: upright by its EXIF, in sRGB by its ICC profile, 8 bits a channel, alpha kept.
 
-    An animation gives its first frame. Raises `UnsupportedFormat`; `TooLarge` with `limit`, `actual` and, for
-    pixels, `max_side`; `BadPicture` for a file that is empty, broken, cut short or smaller than `min_side`.
+    An animation gives its first frame, a JPEG over the limits half of its size. Raises `UnsupportedFormat`; `TooLarge`
+    with `limit`, `actual` and, for pixels, `scale_to`; `BadPicture` for a file that is empty, broken, cut short or
+    smaller than `min_side`.
     """
     with opened(data, check(data, limits), limits) as image:
         return pixels(image, limits)
@@ -66,19 +71,29 @@ def pixels(
 ) -> Picture:
     """The picture of an image that was opened, in arrays that `new` makes by their shape."""
     image.load()
+    if unended := image.info.get(UNENDED):
+        check_whole(image, unended)
     check_pixels(*image.size, limits)  # a HEIC's size may change while it is decoded
     with suppress(Exception):  # broken EXIF is no reason to refuse a picture
         ImageOps.exif_transpose(image, in_place=True)
     colours, alpha = _split(image)
-    rgb = _to_srgb(colours, image.info.get("icc_profile"))
-    return Picture(_array(rgb, new), None if alpha is None else _array(alpha, new))
+    rgb = _array(to_srgb(colours, image.info.get("icc_profile")), new)
+    if alpha is None:
+        return Picture(rgb)
+    opacity = _array(alpha, new)
+    spread_colours(rgb, opacity)
+    return Picture(rgb, opacity)
 
 
 def read_picture(path: Path, limits: Limits = OWN) -> Picture:
-    """Read and decode the file at `path`. Raises NotFound where there is none, BadPicture where it cannot be read, and
-    what `decode` raises."""
+    """Read and decode the file at `path`. Raises what `read_file` and `decode` raise."""
+    return decode(read_file(path), limits)
+
+
+def read_file(path: Path) -> bytes:
+    """Read the bytes of a picture. Raises NotFound where there is none, BadPicture where it cannot be read."""
     try:
-        return decode(path.read_bytes(), limits)
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise NotFound(f"There is no picture at {path}.") from error
     except OSError as error:
@@ -111,19 +126,39 @@ def encode(picture: Picture, format: Format, **options: int) -> bytes:
 
 def resize(array: Bytes, height: int, width: int) -> Bytes:
     """Lanczos, on the sRGB values as they are: uint8 (H, W, 3) or (H, W) -> the same at height x width."""
-    # The gap lets Pillow average whole blocks first, down to three times the size: quicker, looks the same.
-    image = Image.fromarray(array).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return np.array(image)
+    return np.array(_lanczos(array, height, width))
 
 
 def shrink(picture: Picture, max_side: int) -> Picture:
     """`picture` with no side over `max_side`, alpha and all; itself where it is small enough."""
-    height, width = fit(picture.height, picture.width, max_side)
+    return resized(picture, *fit(picture.height, picture.width, max_side))
+
+
+def resized(picture: Picture, height: int, width: int) -> Picture:
+    """`picture` at height x width, itself where that is its size. Colours are premultiplied by alpha meanwhile."""
     if (height, width) == (picture.height, picture.width):
         return picture
-    return Picture(
-        resize(picture.rgb, height, width), None if picture.alpha is None else resize(picture.alpha, height, width)
-    )
+    if picture.alpha is None:
+        return Picture(resize(picture.rgb, height, width))
+    # In floats: rounded and cut off at 255, a colour would not come back from its product.
+    alpha = picture.alpha.astype(np.float32)
+    weight = np.asarray(_lanczos(alpha, height, width))
+    opacity, rgb = _rounded(weight), np.empty((height, width, 3), np.uint8)
+    for channel in range(3):
+        product = np.asarray(_lanczos(picture.rgb[..., channel] * alpha, height, width))
+        rgb[..., channel] = _rounded(product / np.maximum(weight, 1))
+    spread_colours(rgb, opacity, min(FAINT, int(opacity.max()) or 1))
+    return Picture(rgb, opacity)
+
+
+def _lanczos(array: NDArray[Any], height: int, width: int) -> Image.Image:
+    # The gap lets Pillow average whole blocks first, down to three times the size: quicker, looks the same.
+    return Image.fromarray(array).resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def _rounded(levels: NDArray[np.float32]) -> Bytes:
+    rounded: Bytes = np.clip(levels + 0.5, 0, 255).astype(np.uint8)
+    return rounded
 
 
 def _array(image: Image.Image, new: Callable[[tuple[int, ...]], Bytes]) -> Bytes:
@@ -143,14 +178,9 @@ def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
         return Image.fromarray(_scaled(image, levels)), alpha
     grey = image.mode in ("1", "L", "LA", "La")
     if image.has_transparency_data:
-        image = _in_mode(image, "LA" if grey else "RGBA")
-        return _in_mode(image, "L" if grey else "RGB"), image.getchannel("A")
-    return (image if image.mode == "CMYK" else _in_mode(image, "L" if grey else "RGB")), None
-
-
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """`convert`, which would copy where there is nothing to convert."""
-    return image if image.mode == mode else image.convert(mode)
+        image = in_mode(image, "LA" if grey else "RGBA")
+        return in_mode(image, "L" if grey else "RGB"), image.getchannel("A")
+    return (image if image.mode == "CMYK" else in_mode(image, "L" if grey else "RGB")), None
 
 
 def _scaled(image: Image.Image, levels: NDArray[Any]) -> Bytes:
@@ -175,29 +205,3 @@ def _scaled(image: Image.Image, levels: NDArray[Any]) -> Bytes:
     scaled = (levels + 0.5).astype(np.uint8)
     # Pillow itself turns WhiteIsZero round for 8 bits and fewer only.
     return 255 - scaled if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 else scaled
-
-
-def _to_srgb(image: Image.Image, profile: Any) -> Image.Image:
-    """L, RGB or CMYK -> RGB in sRGB. A profile that is broken, or for other channels, is as none."""
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            mode = PROFILE_MODES[source.profile.xcolor_space]
-            if (image.mode, mode) == ("L", "RGB"):  # grey saved with the profile of the screen is common
-                image = _in_mode(image, mode)
-            transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-            if image.mode == mode and not (mode == "RGB" and _changes_nothing(transform)):
-                return transform.apply(image)
-        except MemoryError:
-            raise
-        except Exception:
-            pass
-    return _in_mode(image, "RGB")
-
-
-def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Whether the profile is sRGB by what it does to 729 colours: names differ, and lie."""
-    steps = np.linspace(0, 255, 9).astype(np.uint8)
-    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(27, 27, 3)
-    moved = np.asarray(transform.apply(Image.fromarray(colours)))
-    return bool(np.abs(moved.astype(int) - colours).max() <= 1)

@@ -1,7 +1,7 @@
 """The limits on picture files, and what is checked before any pixel is decoded.
 
 A file from outside is hostile until decoded. Cheap checks come before costly ones: the file's length, its first bytes
-(`check`), the scans of a JPEG, the chunks of a PNG, the size in its header (`opened`).
+(`check`), the scans of a JPEG, the chunks of a PNG, the size and the kind of colours in its header (`opened`).
 """
 
 import io
@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import isqrt
+from pathlib import PurePath
 
 import numpy as np
 import pillow_heif
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from impasto.core.errors import BadPicture, ImpastoError, TooLarge, UnsupportedFormat
 from impasto.core.names import MIN_SIDE
+from impasto.core.pictures import colour, jpeg
 
 # Pillow's limit is one for the process and names no numbers when it is met; `Limits` is ours, for each call.
 Image.MAX_IMAGE_PIXELS = None
@@ -26,8 +28,7 @@ pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_image
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".heic", ".heif", ".avif"))
 READABLE = "JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC or AVIF"
-MAX_SCANS = 64  # cameras and tools write 1 to 10
-MAX_PARTS = 10_000  # segments of a JPEG up to its last scan, or chunks of a PNG: a few thousand are many
+MAX_CHUNKS = 10_000  # of a PNG: a few thousand are many
 MAGIC = {  # Pillow's name of a format -> how its files begin; `_kind` knows WebP, AVIF and HEIC too
     "JPEG": (b"\xff\xd8\xff",),
     "PNG": (b"\x89PNG\r\n\x1a\n",),
@@ -36,19 +37,34 @@ MAGIC = {  # Pillow's name of a format -> how its files begin; `_kind` knows Web
     "TIFF": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 }
 UNREAD = {b"%PDF": "a PDF", b"8BPS": "a Photoshop file", b"<svg": "an SVG", b"<?xml": "an SVG"}
+RAW_MAGIC = (  # Olympus, Panasonic, Fujifilm, Minolta and Sigma; Canon's CR3 and CR2 have theirs further on
+    *(b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"\0MRM", b"FOVb"),
+)
+RAW_PHOTOMETRIC = (32803, 34892)  # what a sensor sees through its filters; the same, made into colours
+RAW_COMPRESSION = (32767, 32770, 34713, 65535)  # Sony's, Samsung's, Nikon's and Pentax's own
+RAW = "The file is a camera's raw file: export it as JPEG."
+UNENDED = "unended"
+"""In the `info` of an image: the bytes of a JPEG without its end marker, for `jpeg.check_whole`."""
 SIZE_BOX = re.compile(rb"ispe\0{4}(.{8})", re.DOTALL)
-# A JPEG marker that a segment follows: neither a stuffed zero, nor fill, nor one that stands alone.
-JPEG_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The pictures that `decode` takes: bytes of the file, pixels in all, pixels of the shorter and the longer side."""
+    """The pictures that `decode` takes: bytes of the file, pixels in all, pixels of the shorter and the longer side.
 
-    max_bytes: int = 16_000_000
-    max_pixels: int = 24_000_000
+    The defaults take what phones write: JPEGs of 48 megapixels and 10 to 25 MB, panoramas of 16,000 pixels.
+    """
+
+    max_bytes: int = 32_000_000
+    max_pixels: int = 50_000_000
     min_side: int = MIN_SIDE
-    max_side: int = 8192
+    max_side: int = 16_383
+    """The longest side of a WebP: every picture that is taken can be answered in every format."""
+
+    def hold(self, width: int, height: int) -> bool:
+        """Whether a picture is within these limits, by its pixels."""
+        longer, shorter = max(width, height), min(width, height)
+        return width * height <= self.max_pixels and self.min_side <= shorter and longer <= self.max_side
 
 
 DEFAULT_LIMITS = Limits()
@@ -65,12 +81,23 @@ def check(data: bytes, limits: Limits = DEFAULT_LIMITS) -> str:
     return _kind(data)
 
 
+def is_picture(name: str) -> bool:
+    """Whether a file in a folder or an archive is a picture by its name. Hidden ones are not: macOS puts a `._cat.jpg`
+    of its own beside each `cat.jpg`."""
+    return PurePath(name).suffix.lower() in SUFFIXES and not PurePath(name).name.startswith(".")
+
+
 @contextmanager
 def opened(data: bytes, kind: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[Image.Image]:
-    """An image of which no more than the header has been read, within `limits`. Whatever goes wrong, there or in the
-    block under it, is raised as `BadPicture`, with the cause."""
+    """An image of which no more than the header has been read, within `limits`. A JPEG over them is decoded at half its
+    size, if that is within them.
+
+    Whatever goes wrong, there or in the block under it, is raised as `BadPicture`, with the cause.
+    """
+    sent = data
     if kind == "JPEG":
-        _check_scans(data)
+        jpeg.check_scans(data)
+        data = jpeg.ended(data)
     if kind == "PNG":
         _check_chunks(data)
     if kind in ("HEIF", "AVIF"):
@@ -78,8 +105,16 @@ def opened(data: bytes, kind: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[
     # Not `catch_warnings`: it swaps the state of the whole process, and many threads decode at once.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
+        if kind == "TIFF" and _is_raw(data):
+            raise UnsupportedFormat(RAW)
         with np.errstate(all="ignore"), Image.open(io.BytesIO(data), formats=[kind]) as image:
+            if kind == "JPEG" and not limits.hold(*image.size) and limits.hold(*(-(-side // 2) for side in image.size)):
+                jpeg.halve(image)
+            if data is not sent:
+                image.info[UNENDED] = sent
             _check_header(image, limits)
+            if profile := colour.told_otherwise(image, data):
+                image.info["icc_profile"] = profile
             yield image
     except ImpastoError:
         raise
@@ -98,18 +133,19 @@ def check_pixels(width: int, height: int, limits: Limits) -> None:
     pixels, limit = width * height, limits.max_pixels
     if pixels > limit:
         # The shorter side is rounded, perhaps up: the longer one then gives way.
-        max_side = isqrt(limit * longer // shorter)
-        max_side = min(max_side, limit // min(fit(longer, shorter, max_side)), limits.max_side)
+        side = isqrt(limit * longer // shorter)
+        side = min(side, limit // min(fit(longer, shorter, side)), limits.max_side)
         message = (
             f"{width:,} x {height:,} are {pixels:,} pixels; the limit is {limit:,}. "
-            f"Scale the picture down, its longer side to {max_side:,} at most."
+            f"Scale the picture down before you send it, its longer side to {side:,} at most."
         )
-        raise TooLarge(message, limit=limit, actual=pixels, max_side=max_side)
+        raise TooLarge(message, limit=limit, actual=pixels, scale_to=side)
     if longer > limits.max_side:
         message = (
-            f"{width:,} x {height:,} pixels: the longer side may have {limits.max_side:,}. Scale the picture down."
+            f"{width:,} x {height:,} pixels: the longer side may have {limits.max_side:,}. "
+            "Scale the picture down before you send it."
         )
-        raise TooLarge(message, limit=limits.max_side, actual=longer, max_side=limits.max_side)
+        raise TooLarge(message, limit=limits.max_side, actual=longer, scale_to=limits.max_side)
 
 
 def fit(height: int, width: int, max_side: int) -> tuple[int, int]:
@@ -131,6 +167,8 @@ def _check_bytes(data: bytes, limits: Limits) -> None:
 
 def _kind(data: bytes) -> str:
     """Pillow's name of the format, by the first bytes; raises `UnsupportedFormat`."""
+    if data.startswith(RAW_MAGIC) or data[4:12] == b"ftypcrx " or (data[:2] in (b"II", b"MM") and data[8:10] == b"CR"):
+        raise UnsupportedFormat(RAW)
     for kind, magics in MAGIC.items():
         if data.startswith(magics):
             return kind
@@ -147,30 +185,14 @@ def _kind(data: bytes) -> str:
     raise UnsupportedFormat(f"The file is {found}. Send a {READABLE} picture.")
 
 
-def _check_scans(data: bytes) -> None:
-    """A progressive JPEG pays for each scan with a pass over all pixels: 1,000 of them fit in 134 KB."""
-    if data.count(b"\xff\xda") <= MAX_SCANS:
-        return
-    # The bytes of a marker may also be chance, in a profile or the video after a phone's picture: walk.
-    scans, segments, position = 0, 0, 2
-    while (found := JPEG_SEGMENT.search(data, position)) and found[0] != b"\xff\xd9" and scans <= MAX_SCANS:
-        scans, segments = scans + (found[0] == b"\xff\xda"), segments + 1
-        if segments > MAX_PARTS:
-            raise BadPicture(f"The JPEG has over {MAX_PARTS:,} segments. Save it as PNG.", limit=MAX_PARTS)
-        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
-        position = found.end() + max(2, length)
-    if scans > MAX_SCANS:
-        raise BadPicture(f"The JPEG has over {MAX_SCANS} scans. Save it not progressive.", limit=MAX_SCANS)
-
-
 def _check_chunks(data: bytes) -> None:
     """Pillow takes seconds for a few hundred thousand empty ones."""
     position = len(MAGIC["PNG"][0])
-    for _ in range(MAX_PARTS):
+    for _ in range(MAX_CHUNKS):
         if position >= len(data):
             return
         position += 12 + int.from_bytes(data[position : position + 4], "big")
-    raise BadPicture(f"The PNG has over {MAX_PARTS:,} chunks. Save it anew.", limit=MAX_PARTS)
+    raise BadPicture(f"The PNG has over {MAX_CHUNKS:,} chunks. Save it anew.", limit=MAX_CHUNKS)
 
 
 def _check_boxes(data: bytes, limits: Limits) -> None:
@@ -186,3 +208,17 @@ def _check_header(image: Image.Image, limits: Limits) -> None:
         # libtiff decodes a tile whole, however little of it the picture shows.
         width, height = image.tag_v2[TiffImagePlugin.TILEWIDTH], image.tag_v2[TiffImagePlugin.TILELENGTH]
         check_pixels(width, height, replace(limits, min_side=1))
+
+
+def _is_raw(data: bytes) -> bool:
+    """Whether a TIFF's first directory is a thumbnail, as in NEF, ARW and most DNG, or what a sensor saw."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2:4] in (b"+\0", b"\0+") else 8])
+    file = io.BytesIO(data)
+    file.seek(tags.next or 0)
+    tags.load(file)
+    return bool(
+        tags.get(ExifTags.Base.NewSubfileType, 0) & 1
+        or ExifTags.Base.DNGVersion in tags
+        or tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) in RAW_PHOTOMETRIC
+        or tags.get(TiffImagePlugin.COMPRESSION) in RAW_COMPRESSION
+    )

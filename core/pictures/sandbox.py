@@ -30,9 +30,9 @@ from impasto.core.pictures.codec import decode as decode_here
 from impasto.core.pictures.guard import DEFAULT_LIMITS, Limits, check, check_pixels, opened
 from impasto.core.pictures.sandbox_child import MESSAGE
 
-MEMORY = 1_000_000_000
-"""Bytes that a child may map, over what it starts with."""
-SECONDS = 10.0
+MEMORY = 1_500_000_000
+"""Bytes that a child may map, over what it starts with: 50 megapixels of WebP with a profile take over 1 GB."""
+SECONDS = 20.0
 """Of processor time, and of time, for one picture."""
 
 

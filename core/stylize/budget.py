@@ -70,7 +70,7 @@ class Budget:
         """Take the memory of a piece of work until the end of the block.
 
         Raises TooLarge for work that would never be taken on, and Busy, with `retry_after`, where there is no room now.
-        Both carry the `paint_size` and the `max_side` of the picture that would do now.
+        Both carry what would do now: a `paint_size` to ask for, or the longer side to `scale_to` before sending.
         """
         with self._lock:
             self._check(work)
@@ -107,10 +107,10 @@ class Budget:
         would_do: dict[str, int] = {}
         if work.arch:
             would_do["paint_size"] = _largest(max(work.seen), lambda side: fits(replace(work, paint_size=side), free))
-        would_do["max_side"] = _largest(longer, lambda side: fits(_scaled(work, side), free))
+        would_do["scale_to"] = _largest(longer, lambda side: fits(_scaled(work, side), free))
         would_do = {name: side for name, side in would_do.items() if side >= MIN_SIDE}
-        said = {"paint_size": "ask for paint_size=", "max_side": "scale the picture's longer side to "}
-        advice = " or ".join(f"{said[name]}{side}" for name, side in would_do.items())
+        said = {"paint_size": "ask for paint_size={}", "scale_to": "scale the picture's longer side to {} and send it"}
+        advice = " or ".join(said[name].format(side) for name, side in would_do.items())
         height, width = work.seen
         expected, megabytes = self.expected(work), f"The picture takes {work.memory / 1e6:,.0f} MB"
         for actual, limit, reason in (

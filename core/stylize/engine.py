@@ -38,6 +38,7 @@ _Key = tuple[Path, tuple[int, int]]
 
 FORM = 3  # version of the converted models: raise it when the networks compute something else
 _LARGE = 2_000_000  # pixels: the working memory of a larger picture, about 350 bytes a pixel, is freed afterwards
+_KEPT_SIZES = "32"  # sizes of pictures: OpenVINO compiles and keeps kernels for each, by default for up to 5,000
 
 
 class Engine:
@@ -137,6 +138,7 @@ class OpenVinoPainter:
     def __init__(self, model: Path, stride: int, threads: int = 0) -> None:
         self.stride = stride
         config = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "INFERENCE_PRECISION_HINT": cpu_precision()}
+        config["CPU_RUNTIME_CACHE_CAPACITY"] = _KEPT_SIZES
         if threads:
             config["INFERENCE_NUM_THREADS"] = str(threads)
         self._compiled = openvino_core().compile_model(model, "CPU", config)

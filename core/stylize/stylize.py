@@ -6,7 +6,7 @@ from PIL import Image
 from impasto.core.errors import BadParameter, TooLarge
 from impasto.core.names import ARCHES, MIN_SIDE
 from impasto.core.params import MAX_PAINTED, PaintParams
-from impasto.core.pictures.codec import Bytes, Picture, resize, shrink
+from impasto.core.pictures.codec import Bytes, Picture, resize, resized, shrink
 from impasto.core.stylize.engine import Painter
 
 
@@ -29,7 +29,7 @@ def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: 
         return Picture(photo, alpha)
     height, width = seen(photo.shape[0], photo.shape[1], params.paint_size, params.arch)
     check_painted(height, width, max_painted)
-    painting = resize(painter(resize(photo, height, width)), photo.shape[0], photo.shape[1])
+    painting = resize(painter(resized(picture, height, width).rgb), photo.shape[0], photo.shape[1])
     if params.preserve_color:
         painting = with_colors_of(photo, painting)
     if params.strength < 1:

@@ -9,10 +9,11 @@ from impasto.commands.stylize import format_of
 from impasto.core.files import write_bytes
 from impasto.core.nets.checkpoints import Zoo
 from impasto.core.params import CompareParams
-from impasto.core.pictures.codec import encode, read_picture
+from impasto.core.pictures.codec import encode
 from impasto.core.stylize.compare import compare as make_sheet
 from impasto.core.stylize.engine import open_engine
 from impasto.options import given, options, read_settings, validated
+from impasto.pictures import read_own_picture
 
 
 @click.command()
@@ -27,6 +28,6 @@ def compare(photograph: Path, output: Path | None, **flags: Any) -> None:
     params, settings = validated(lambda: CompareParams(**given(flags))), read_settings()
     format = format_of(output)
     models = Zoo(settings.models, settings.styles).select(params.arch, params.dataset, params.style)
-    picture = read_picture(photograph, settings.limits)
+    picture = read_own_picture(photograph, settings)
     write_bytes(output, encode(make_sheet(models, open_engine(settings).painter, picture, params), format))
     click.echo(str(output))

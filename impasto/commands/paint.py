@@ -15,8 +15,9 @@ from impasto.commands.stylize import format_of, pairs
 from impasto.core.device import find_device
 from impasto.core.files import write_bytes
 from impasto.core.params import GatysParams
-from impasto.core.pictures.codec import encode, read_picture
+from impasto.core.pictures.codec import encode
 from impasto.options import given, options, read_settings, validated
+from impasto.pictures import read_own_picture
 
 if TYPE_CHECKING:
     from impasto.core.gatys.optimise import Step
@@ -48,9 +49,9 @@ def paint(photograph: Path, output: Path | None, style_images: tuple[Path, ...],
     name = params.style or (style_images[0].stem if style_images else "")
     ((_, painting),) = pairs(photograph, output, name)
     networks = load_loss_networks(settings.vgg16)
-    images = [read_style_image(path, settings.limits) for path in style_images]
+    images = [read_style_image(path) for path in style_images]
     style = find_style(params, images, settings.models / "styles", networks.vgg)
-    picture = read_picture(photograph, settings.limits)
+    picture = read_own_picture(photograph, settings)
     device = find_device(settings.device)
     bar = tqdm(total=params.num_iterations, unit="step", dynamic_ncols=True, bar_format=PROGRESS)
 

@@ -10,12 +10,13 @@ from impasto.core.errors import BadParameter, ImpastoError
 from impasto.core.files import write_bytes
 from impasto.core.nets.checkpoints import Zoo
 from impasto.core.params import PaintParams
-from impasto.core.pictures.codec import Format, encode, read_picture
-from impasto.core.pictures.guard import SUFFIXES
+from impasto.core.pictures.codec import Format, encode
+from impasto.core.pictures.guard import SUFFIXES, is_picture
 from impasto.core.settings import Settings
 from impasto.core.stylize.engine import Painter, open_engine
 from impasto.core.stylize.stylize import paint
 from impasto.options import given, options, read_settings, validated
+from impasto.pictures import read_own_picture
 
 FORMATS: dict[str, Format] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
@@ -66,15 +67,16 @@ def pairs(source: Path, output: Path | None, style: str) -> list[tuple[Path, Pat
     folder = output or source.with_name(f"{source.name}-{style}")
     if folder.is_file() or folder.resolve() == source:
         raise BadParameter(f"{source} is a folder, and its paintings need one of their own, other than {folder}.")
-    photos = [path for path in sorted(source.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
+    photos = [path for path in sorted(source.iterdir()) if is_picture(path.name) and path.is_file()]
     if not photos:
-        raise BadParameter(f"There are no pictures in {source}.")
+        raise BadParameter(f"There are no pictures ({', '.join(sorted(SUFFIXES))}) in {source}.")
     stems = Counter(path.stem for path in photos)  # IMG_1.jpg and IMG_1.heic keep their suffixes
     return [(path, folder / f"{path.stem if stems[path.stem] == 1 else path.name}.png") for path in photos]
 
 
 def _paint_file(photo: Path, painting: Path, painter: Painter, params: PaintParams, settings: Settings) -> None:
-    picture = read_picture(photo, settings.limits)
+    arch = params.arch if params.strength else None
+    picture = read_own_picture(photo, settings, arch=arch, paint_size=params.paint_size, max_side=params.max_side)
     write_bytes(painting, encode(paint(painter, picture, params, settings.max_painted), format_of(painting)))
 
 

@@ -58,7 +58,7 @@ def test_no_room_now_says_what_would_do_now():
                 pass
             with pytest.raises(Busy), budget.room(slightly_more):
                 pass
-        assert {"paint_size", "max_side"} < extra.keys()
+        assert {"paint_size", "scale_to"} < extra.keys()
     with budget.room(SQUARE):
         pass
 
@@ -69,7 +69,7 @@ def test_no_room_ever_says_what_would_do():
     with pytest.raises(TooLarge, match=advice) as refused, budget.room(SQUARE):
         pass
     assert refused.value.extra == {
-        "limit": SQUARE.memory - 1, "actual": SQUARE.memory, "paint_size": 99, "max_side": 99,
+        "limit": SQUARE.memory - 1, "actual": SQUARE.memory, "paint_size": 99, "scale_to": 99,
     }  # fmt: skip
     with budget.room(Work(100, 100, "aonet", 99)):
         pass
@@ -89,7 +89,7 @@ def test_more_than_a_network_is_shown():
         Budget(10**12, painted=9000).room(SQUARE),
     ):
         pass
-    assert refused.value.extra == {"limit": 9000, "actual": 10_000, "paint_size": 94, "max_side": 94}
+    assert refused.value.extra == {"limit": 9000, "actual": 10_000, "paint_size": 94, "scale_to": 94}
 
 
 def test_several_networks_take_as_long_as_all_of_them():
@@ -112,7 +112,7 @@ def test_seconds_are_learnt_and_foreseen():
     assert budget.expected(Work(3000, 3000, "vgg16")) == pytest.approx(18 * ARCHES["vgg16"].pace)
     with pytest.raises(TooLarge, match="would take 18 s, and 10 s is the most") as refused, budget.room(large):
         pass
-    assert refused.value.extra == {"limit": 10, "actual": 18, "paint_size": 2236, "max_side": 2236}  # 5 million pixels
+    assert refused.value.extra == {"limit": 10, "actual": 18, "paint_size": 2236, "scale_to": 2236}  # 5 million pixels
     budget.learn("aonet", 1_000_000, 1)
     assert budget.expected(large) == pytest.approx(13.5)
     budget.learn("vgg16", 1_000_000, 150)  # by one that was slowed down less than by one that was not
@@ -160,7 +160,7 @@ def test_the_service_refuses_before_it_decodes_and_takes_what_it_has_named(setti
         assert (body["error"], body["limit"], body["paint_size"]) == ("too_large", budget, 200)
         assert stylize(client, photograph, f"style=plain&paint_size={body['paint_size']}").status_code == 200
         assert problem(stylize(client, photograph, "style=plain&paint_size=201"), 413)
-        small = saved(np.zeros((300 * body["max_side"] // 400, body["max_side"], 3), np.uint8), "JPEG")
+        small = saved(np.zeros((300 * body["scale_to"] // 400, body["scale_to"], 3), np.uint8), "JPEG")
         assert stylize(client, small).status_code == 200
         assert stylize(client, photograph, "style=plain&strength=0").status_code == 200
         compared = client.post("/compare?style=plain", files={"image": ("a.jpg", photograph)})

@@ -52,6 +52,32 @@ def test_stylize_a_folder_passes_over_what_is_broken(impasto, photo, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
 
 
+def test_hidden_files_of_a_folder_are_passed_over(impasto, photo, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.fromarray(photo).save(folder / "photo.jpg")
+    (folder / "._photo.jpg").write_bytes(b"\0\5\x16\7 of macOS")
+    (folder / ".hidden.png").write_bytes(b"")
+    status, _, errors = impasto("stylize", folder, "--style", "plain", "-o", tmp_path / "out")
+    assert (status, errors) == (0, "")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["photo.png"]
+
+
+@pytest.mark.parametrize("command", ["stylize", "compare"])
+def test_own_pictures_have_no_limit_but_memory(impasto, photo_file, tmp_path, monkeypatch, command):
+    for limit in ("PIXELS", "SIDE", "BYTES"):
+        monkeypatch.setenv(f"IMPASTO_MAX_{limit}", "20")
+    painted = tmp_path / "painted.png"
+    arguments = (photo_file, "--style", "plain", "-o", painted)
+    assert impasto(command, *arguments)[0] == 0
+    with Image.open(painted) as image:
+        assert image.size == (50, 37) or command == "compare"
+    monkeypatch.setenv("IMPASTO_MEMORY", "70000")  # 40 bytes a pixel are 74,000
+    status, _, errors = impasto(command, *arguments)
+    assert status != 0
+    assert "The picture takes" in errors
+
+
 def test_a_folder_loses_no_original_and_no_painting(impasto, photo, tmp_path, monkeypatch):
     folder = tmp_path / "photos"
     folder.mkdir()

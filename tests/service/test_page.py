@@ -51,6 +51,7 @@ def place(models: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -
         storage=str(folder / "storage"),
         work=folder / "work",
         max_pixels=500_000,
+        max_side=1300,
         max_bytes=1_000_000,
     )
 
@@ -219,6 +220,9 @@ def test_what_is_too_large_is_shrunk_here_and_the_page_says_so(visitor):
     page = visitor.page
     visitor.paints(file(jpeg(1200, 800)))
     expect(page.locator("#told")).to_contain_text("866 × 577 px. It had 1,200 × 800 px")
+    visitor.paints(file(jpeg(2600, 130)))  # 338,000 pixels, but too long
+    expect(page.locator("#told")).to_contain_text("1,300 × 65 px. It had 2,600 × 130 px")
+    expect(page.locator("#told")).to_contain_text("the limit is 1,300 px a side: shrunk here")
     noise = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (640, 700, 3), np.uint8)).save(noise, "png")
     assert len(noise.getvalue()) > 1_000_000  # few pixels, many bytes

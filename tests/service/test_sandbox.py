@@ -102,8 +102,8 @@ def test_a_picture_does_not_change_with_the_next(sandbox: Sandbox) -> None:
         (b"%PDF-1.7", UnsupportedFormat),
         (sample("PNG")[:-40], BadPicture),
         (png(np.zeros((16, 16), np.uint8), 0, size=(9000, 9000)), TooLarge),
-        (png(np.zeros((16, 16), np.uint8), 0, size=(16, 8193)), TooLarge),
-        (bytes(17_000_000), TooLarge),
+        (png(np.zeros((16, 16), np.uint8), 0, size=(16, 16_384)), TooLarge),
+        (bytes(33_000_000), TooLarge),
     ],
 )
 def test_errors_are_those_of_decoding_in_place(sandbox: Sandbox, data: bytes, kind: type[ImpastoError]) -> None:

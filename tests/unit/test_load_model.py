@@ -74,8 +74,12 @@ def test_another_array_is_refused(model, photo):
             model(array)
     with pytest.raises(BadPicture, match="16 or more a side"):
         model(photo[:15])
-    with pytest.raises(TooLarge, match="8,192"):
-        model(np.zeros((16, 9000, 3), np.uint8))
+    with pytest.raises(TooLarge, match="16,000,000 is the most"):
+        model(np.zeros((4001, 4000, 3), np.uint8), paint_size="full")
+
+
+def test_a_large_array_is_painted(model):
+    assert model(np.zeros((16, 20_000, 3), np.uint8)).shape == (16, 20_000, 3)
 
 
 @pytest.mark.parametrize("name", ["aonet/coco/plan", "plain", "aonet/coco/../coco/plain", ""])

@@ -12,7 +12,6 @@ from typing import IO
 
 from impasto.worker.jobs.protocol import Message
 
-
 SECRET = ("IMPASTO_", "AWS_")
 """Beginnings of the names of environment variables that a child has no use for: its settings are in its `Spec`."""
 

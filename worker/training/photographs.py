@@ -21,7 +21,7 @@ from torch import Tensor
 from impasto.core.errors import BadParameter, BadPicture, ImpastoError, NotFound
 from impasto.core.files import replacing_folder, stamp
 from impasto.core.pictures.codec import read_picture
-from impasto.core.pictures.guard import SUFFIXES
+from impasto.core.pictures.guard import SUFFIXES, is_picture
 from impasto.core.pictures.tensors import to_tensor
 
 log = logging.getLogger("impasto")
@@ -64,11 +64,7 @@ def _photographs(source: Path, cache: Path, on_unpack: Callable[[str], None] | N
     if not source.is_dir():
         raise NotFound(f"There is no folder or archive of photographs at {source}.")
     tiny = (source / "wnids.txt").exists() or any(source.glob("*/wnids.txt"))
-    return [
-        path
-        for path in sorted(source.rglob("train/*/images/*" if tiny else "*"))
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    ]
+    return [path for path in sorted(source.rglob("train/*/images/*" if tiny else "*")) if is_picture(path.name)]
 
 
 def is_held_out(path: Path) -> bool:

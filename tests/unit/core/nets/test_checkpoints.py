@@ -66,7 +66,7 @@ def test_a_network_in_other_units_is_refused(vgg, tmp_path):
     written = json.loads(about.model_dump_json())
     written["params"]["output_lr"] = 64.0
     save_file({"layers.0.weight": torch.zeros(1)}, tmp_path / "old.safetensors", {"card": json.dumps(written)})
-    with pytest.raises(BadCheckpoint, match="old version and would paint wrong. Train it again"):
+    with pytest.raises(BadCheckpoint, match=r"old version and would paint wrong\. Train it again"):
         read_card(tmp_path / "old.safetensors")
 
 

@@ -1,0 +1,76 @@
+"""Pictures in requests, in the forms that clients send them in."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import HTTPException, Request, Response
+from fastapi.routing import APIRoute
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from impasto.core.pictures.codec import MEDIA_TYPES, Format
+
+PICTURES = {b"image", b"style_image", b"content_images"}
+"""Fields that are files, whether or not they have a file name."""
+
+
+class PictureForms(APIRoute):
+    """A route whose forms may have pictures in parts without a file name: many HTTP clients give none to bytes, or only
+    as `filename*`. Starlette would take such a part for text of 1 MB at most."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_with_pictures(request: Request) -> Response:
+            return await handle(_Request(request.scope, request.receive))
+
+        return handle_with_pictures
+
+
+class _Request(Request):
+    async def _get_form(self, **limits: Any) -> FormData:
+        if self._form is None and _media_type(self) == "multipart/form-data":
+            try:
+                self._form = await _Parser(self.headers, self.stream(), **limits).parse()
+            except MultiPartException as error:
+                raise HTTPException(400, error.message) from error
+        return await super()._get_form(**limits)
+
+
+class _Parser(MultiPartParser):
+    def on_headers_finished(self) -> None:
+        part = self._current_part
+        _, options = parse_options_header(part.content_disposition)
+        if options.get(b"name") in PICTURES and b"filename" not in options:
+            part.content_disposition = (part.content_disposition or b"") + b'; filename=""'
+        super().on_headers_finished()
+
+
+async def raw_picture(request: Request) -> bytes:
+    """The body, where it is no form but the picture itself by its Content-Type; nothing otherwise."""
+    kind = _media_type(request)
+    return await request.body() if kind.startswith("image/") or kind in ("", "application/octet-stream") else b""
+
+
+def preferred_format(request: Request) -> Format | None:
+    """The format that `Accept` names before others; None where it names none of ours."""
+    preferences: dict[Format, float] = {}
+    for part in request.headers.get("Accept", "").split(","):
+        kind, options = parse_options_header(part.strip())
+        for format, media_type in MEDIA_TYPES.items():
+            if kind.decode("latin-1") == media_type:
+                preferences.setdefault(format, _quality(options.get(b"q", b"1")))
+    best = max(preferences, key=lambda format: preferences[format], default=None)
+    return best if best and preferences[best] > 0 else None
+
+
+def _quality(value: bytes) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return 0.0
+
+
+def _media_type(request: Request) -> str:
+    return parse_options_header(request.headers.get("Content-Type"))[0].decode("latin-1")

@@ -1,0 +1,37 @@
+"""Whether a file is an animation, of which the first frame is what is decoded."""
+
+PNG_CONTROL = b"acTL"  # the chunk of an animated PNG, before its first pixels
+WEBP_ANIMATED = 2  # a bit of the flags of the chunk VP8X
+
+
+def is_animated(data: bytes) -> bool:
+    """By the bytes of a PNG, WebP, AVIF or GIF, with nothing decoded."""
+    if data.startswith(b"\x89PNG"):
+        return PNG_CONTROL in data[: max(0, data.find(b"IDAT"))]
+    if data[8:16] == b"WEBPVP8X":
+        return bool(data[20:21] and data[20] & WEBP_ANIMATED)
+    if data[4:8] == b"ftyp":
+        return data[8:12] in (b"avis", b"msf1", b"hevc")
+    return data.startswith(b"GIF8") and _frames(data) > 1
+
+
+def _frames(data: bytes) -> int:
+    """Of a GIF, up to the second."""
+    position, frames = 13 + _colours(data[10:11]), 0
+    while frames < 2 and position < len(data):
+        if data[position] == 0x2C:  # a frame: its place, size and colours, then its pixels
+            frames += 1
+            position += 11 + _colours(data[position + 9 : position + 10])
+        elif data[position] == 0x21:  # an extension
+            position += 2
+        else:
+            break
+        while position < len(data) and data[position]:  # blocks, each behind its length, and an empty one
+            position += 1 + data[position]
+        position += 1
+    return frames
+
+
+def _colours(flags: bytes) -> int:
+    """Bytes of the table of colours that flags announce."""
+    return 3 << ((flags[0] & 7) + 1) if flags and flags[0] & 0x80 else 0
