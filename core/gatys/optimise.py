@@ -14,16 +14,15 @@ from torch import Tensor
 
 from impasto.core.device import has_bfloat16
 from impasto.core.errors import BadParameter
+from impasto.core.gatys.size import optimised
 from impasto.core.gatys.state import Run, to_pixels, to_rgb
 from impasto.core.gatys.style import Style
 from impasto.core.losses.networks import LossNetworks
 from impasto.core.losses.objective import Loss
 from impasto.core.losses.recolour import recoloured
 from impasto.core.memory import keep_memory
-from impasto.core.names import MIN_SIDE
 from impasto.core.params import GatysParams
 from impasto.core.pictures.codec import Bytes, Picture, resize
-from impasto.core.pictures.guard import fit
 from impasto.core.stylize.stylize import with_colors_of
 
 SAVING = 20  # times what saving took last is worked before it is done again: the state of a large picture is large
@@ -98,18 +97,6 @@ def paint_pixels(
         if stop:
             break
     return _finished(to_rgb(run.best), picture, params)
-
-
-def optimised(height: int, width: int, params: GatysParams) -> tuple[int, int]:
-    """Height and width in px that are optimised of a photograph of that size.
-
-    The long side is `params.size`, never enlarged; a short side stays at 16 px or more, which the loss networks need.
-    Raises BadParameter for a photograph under that.
-    """
-    if min(height, width) < MIN_SIDE:
-        raise BadParameter(f"The picture is {width}x{height}: it must have {MIN_SIDE} px a side or more.")
-    down, across = (max(side, MIN_SIDE) for side in fit(height, width, params.size))
-    return down, across
 
 
 def painting_loss(params: GatysParams, style: Style, networks: LossNetworks, photograph: Tensor) -> Loss:

@@ -8,9 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,7 +20,7 @@ from impasto.core.losses.named_styles import find_kept
 from impasto.core.losses.recolour import Colours, colours_of
 from impasto.core.losses.terms import gram
 from impasto.core.nets.vgg import VGG16
-from impasto.core.pictures.codec import Bytes
+from impasto.core.pictures.codec import Bytes, resize_short
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +44,7 @@ class StyleTargets:
 def style_targets(rgb: Bytes, sha256: str, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
     """The targets of a style image, uint8 (H, W, 3), with its short side resized to `size` px, at so many scales."""
     layers = list(layers)
-    image = Image.fromarray(rgb)
-    scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    picture = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float().to(vgg.mean.device)  # (1, 3, H, W)
+    picture = torch.from_numpy(resize_short(rgb, size)).permute(2, 0, 1)[None].float().to(vgg.mean.device)  # (1, 3, H, W)
     colours = colours_of(picture[0])
     grams = []
     with torch.no_grad():

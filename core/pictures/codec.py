@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
 from impasto.core.errors import BadParameter
-from impasto.core.pictures.guard import DEFAULT_LIMITS, Limits, check, check_pixels, fit, opened
+from impasto.core.pictures.guard import DEFAULT_LIMITS, Limits, check, check_pixels, fit, opened, with_short_side
 
 Format = Literal["png", "jpeg", "webp"]
 Bytes = NDArray[np.uint8]
@@ -112,6 +112,12 @@ def shrink(picture: Picture, max_side: int) -> Picture:
     return Picture(
         resize(picture.rgb, height, width), None if picture.alpha is None else resize(picture.alpha, height, width)
     )
+
+
+def resize_short(rgb: Bytes, size: int) -> Bytes:
+    """A style's picture with its shorter side at `size` px: Lanczos over all pixels, uint8 (H, W, 3) -> the same."""
+    height, width = with_short_side(rgb.shape[0], rgb.shape[1], size)
+    return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _array(image: Image.Image, new: Callable[[tuple[int, ...]], Bytes]) -> Bytes:
