@@ -1,9 +1,9 @@
 """Jobs on one machine: a supervisor beside the API takes them from the store and runs each in a child process.
 
-`impasto serve` starts `python -m impasto.worker.embedded`, and starts it again when it has ended. No broker: the store
-is the queue. It runs one job of each kind at a time, so that on the CPU a training of hours keeps no painting of
-minutes waiting. When its standard input ends, its parent is dead or wants it to end: jobs under way then go back to
-the queue with what they have.
+`impasto serve` starts `python -m impasto.worker.embedded`, and starts it again when it has ended. There is no broker:
+the store is the queue. One job of each kind runs at a time, so that a painting of minutes never waits for a training of
+hours. When its standard input ends, its parent is dead or wants it to end: jobs under way then go back to the queue
+with their state.
 """
 
 import logging
@@ -22,7 +22,7 @@ from impasto.core.jobs.transitions import Jobs
 from impasto.core.logs import log_json
 from impasto.core.settings import Settings
 from impasto.worker.jobs.attempt import STOP_GRACE, Attempt, clear_work
-from impasto.worker.jobs.heartbeat import Sign
+from impasto.worker.jobs.heartbeat import Liveness
 from impasto.worker.jobs.webhooks import call_webhooks
 
 LOOK_EVERY = 0.5
@@ -35,7 +35,7 @@ def supervise(settings: Settings, stop: threading.Event) -> None:
     """Run jobs until `stop`."""
     jobs, storage = Jobs(open_store(settings.store)), open_storage(settings.storage)
     clear_work(settings.work)
-    sign = Sign(jobs, KINDS)
+    sign = Liveness(jobs, KINDS)
 
     def also() -> None:
         sign()
@@ -43,19 +43,19 @@ def supervise(settings: Settings, stop: threading.Event) -> None:
 
     reaper = Reaper(jobs, storage, settings, also)
     reaper.start()
-    lines = [
+    threads = [
         threading.Thread(target=_run_kind, args=(kind, jobs, storage, settings, stop), name=kind) for kind in KINDS
     ]
-    for line in lines:
-        line.start()
-    for line in lines:
-        line.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     reaper.close()
     jobs.store.close()
 
 
 def _run_kind(kind: Kind, jobs: Jobs, storage: Storage, settings: Settings, stop: threading.Event) -> None:
-    """One job of a kind after the other."""
+    """Run one job of a kind after the other."""
     while not stop.is_set():
         try:
             mine = jobs.claim_next(kind)
@@ -65,7 +65,7 @@ def _run_kind(kind: Kind, jobs: Jobs, storage: Storage, settings: Settings, stop
             log.warning("%s", error)
             mine = None
         except Exception:
-            log.exception("the line of %s jobs goes on", kind)
+            log.exception("the thread for %s jobs goes on", kind)
             mine = None
         if not mine:
             stop.wait(LOOK_EVERY)

@@ -1,4 +1,4 @@
-"""Fetching the archives that the report trained on: resumed where a connection broke, checked, complete or absent."""
+"""Downloads of the archives that the report trained on: resumed after a broken connection, and checked."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ CHUNK = 1 << 18
 
 @dataclass(frozen=True)
 class Source:
-    """An archive: where it is, its size in bytes and its MD5 in hexadecimal, as its other users have recorded them."""
+    """An archive: its address, its size in bytes and its MD5 in hexadecimal."""
 
     url: str
     size: int
@@ -44,12 +44,12 @@ SOURCES = {
 def fetch(
     name: str, folder: Path, *, url: str | None = None, on_progress: Callable[[int, int], None] | None = None
 ) -> Path:
-    """The archive of a dataset in `folder`, from its home or from `url`; nothing to do where it is there already.
+    """Download the archive of a dataset to `folder`, from its home or from `url`, unless it is there. Return its path.
 
-    `on_progress` gets the bytes that have come and the bytes of the whole. A fetch that breaks off leaves
-    `<file>.part`, which the next one goes on with. Raises NotFound for a name that is none, BadParameter for a `url`
-    that is not HTTP, and Unavailable where the server cannot be reached, the connection breaks, the disk has no room
-    or the bytes are not the archive's.
+    `on_progress` gets the bytes that are there and the bytes of the whole. A download that breaks off leaves
+    `<file>.part`, from which the next one goes on. Raises NotFound for an unknown name, BadParameter for a `url` that
+    is not HTTP, and Unavailable where the server cannot be reached, the connection breaks, the disk has no room or the
+    bytes are not the archive's.
     """
     if name not in SOURCES:
         raise unknown("dataset to fetch", name, SOURCES)
@@ -60,7 +60,7 @@ def fetch(
     path = folder / f"{name}.zip"  # where `core.datasets` finds it
     if path.exists():
         if not _is_whole(path, source):
-            raise Unavailable(f"{path} is not the archive of that name (MD5 {source.md5}). Remove it and run again.")
+            raise Unavailable(f"{path} is not the archive of {name} (MD5 {source.md5}). Remove it and run again.")
         return path
     folder.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
@@ -77,7 +77,7 @@ def fetch(
 
 
 def _is_whole(path: Path, source: Source) -> bool:
-    """Size first, as reading all of COCO takes a while."""
+    """Compare the size first, as reading all of COCO takes a while."""
     if path.stat().st_size != source.size:
         return False
     with path.open("rb") as file:
@@ -85,11 +85,11 @@ def _is_whole(path: Path, source: Source) -> bool:
 
 
 def _check_room(part: Path, size: int) -> None:
-    """Raises Unavailable where the disk cannot hold what is missing of `size` bytes."""
+    """Raise Unavailable where the disk has no room for the rest of `size` bytes."""
     missing, free = size - _size(part), shutil.disk_usage(part.parent).free
     if missing > free:
         raise Unavailable(
-            f"{missing / 1e9:.1f} GB are to come and {part.parent} has {free / 1e9:.1f} GB free."
+            f"{missing / 1e9:.1f} GB are still to be downloaded, and {part.parent} has {free / 1e9:.1f} GB free."
             " Make room there, or name another folder.",
             missing=missing,
             free=free,
@@ -97,12 +97,12 @@ def _check_room(part: Path, size: int) -> None:
 
 
 def _download(url: str, part: Path, size: int, way_out: str, on_progress: Callable[[int, int], None]) -> None:
-    """Fills `part` up to `size` bytes, going on from where it ends if the server can. Raises urllib's errors too."""
+    """Fill `part` up to `size` bytes, from where it ends if the server can. Raises urllib's errors too."""
     if _size(part) == size:
         return
     with _ask(url, part) as response:
         done = _size(part) if response.status == 206 else 0
-        length = response.length  # None where the server does not say
+        length = response.length  # None if the server does not say
         if length is not None and done + length != size:
             raise Unavailable(f"{url} has {done + length:,} bytes, and the archive has {size:,}. {way_out}")
         with part.open("ab" if done else "wb") as file:
@@ -120,7 +120,7 @@ def _download(url: str, part: Path, size: int, way_out: str, on_progress: Callab
 
 
 def _ask(url: str, part: Path) -> HTTPResponse:
-    """The answer: 206 with what `part` is missing, or 200 with all of it."""
+    """Return the answer: 206 with the rest of `part`, or 200 with all of it."""
     headers = {"User-Agent": "impasto"}
     if have := _size(part):
         headers["Range"] = f"bytes={have}-"
@@ -149,9 +149,11 @@ def _explained(url: str, way_out: str) -> Iterator[None]:
 
 
 def _remember_version(part: Path, response: HTTPResponse) -> None:
-    """Keeps what names this version of the file, so that no part of another one is added to it (RFC 9110, 13.1.5)."""
+    """Keep the file's ETag or date, so that the rest of another version is never added to it (RFC 9110, 13.1.5)."""
     etag = response.headers.get("ETag", "")
-    version = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")  # a weak ETag is of no use
+    version = (
+        etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+    )  # a weak ETag does not name bytes
     if version:
         write_bytes(_version(part), version.encode())
     else:
@@ -163,7 +165,7 @@ def _version(part: Path) -> Path:
 
 
 def _size(part: Path) -> int:
-    """Bytes; 0 where there is no such file."""
+    """Return the size in bytes; 0 for no file."""
     return part.stat().st_size if part.exists() else 0
 
 

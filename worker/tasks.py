@@ -2,8 +2,8 @@
 
     celery -A impasto.worker.tasks worker -Q gatys,train
 
-The broker only carries ids and may lose or repeat them; the store of jobs knows what is to be done. torch is never
-loaded here: in a forked process its first convolution would hang.
+The broker carries ids alone, and may lose or repeat them: the truth is in the store of jobs. torch is never loaded
+here, as its first convolution would hang in a forked process.
 """
 
 import logging
@@ -21,7 +21,7 @@ from impasto.core.jobs.transitions import Jobs
 from impasto.core.logs import log_json
 from impasto.core.settings import Settings
 from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_job
-from impasto.worker.jobs.heartbeat import Sign
+from impasto.worker.jobs.heartbeat import Liveness
 from impasto.worker.jobs.webhooks import call_webhooks
 
 app = Celery("impasto", broker=Settings().broker or "redis://localhost:6379/0")
@@ -35,7 +35,7 @@ app.conf.update(
     worker_prefetch_multiplier=1,
     worker_concurrency=1,
     worker_soft_shutdown_timeout=STOP_GRACE,
-    worker_cancel_long_running_tasks_on_connection_loss=False,  # the store knows, not the broker
+    worker_cancel_long_running_tasks_on_connection_loss=False,  # the store decides, not the broker
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_transport_options={
@@ -46,20 +46,20 @@ app.conf.update(
 )
 
 log = logging.getLogger("impasto")
-_stopping = multiprocessing.Event()  # made before the fork: the main process tells those that work
+_stopping = multiprocessing.Event()  # made before the fork: the main process sets it for its children
 
 
 @cache
-def _office() -> tuple[Jobs, Storage, Settings]:
-    """Of this process: opened after the fork, by whoever works."""
+def _services() -> tuple[Jobs, Storage, Settings]:
+    """Open the store and the storage, once for each process, after the fork."""
     settings = Settings()
     return Jobs(open_store(settings.store)), open_storage(settings.storage), settings
 
 
 @app.task(name="impasto.run")  # type: ignore[untyped-decorator]
 def run(id: str) -> None:
-    """Do the job of that id, if it is still to be done."""
-    run_job(id, *_office(), _stopping.is_set)
+    """Do the job with this id, if it is still queued."""
+    run_job(id, *_services(), _stopping.is_set)
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -69,11 +69,11 @@ def _log(**_: object) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _keep(**_: object) -> None:
-    settings = Settings()  # and connections of its own, which no process that is forked later shares
+    settings = Settings()  # with connections of its own, as processes are forked later
     jobs, storage = Jobs(open_store(settings.store)), open_storage(settings.storage)
     clear_work(settings.work)
 
-    sign = Sign(jobs, set(KINDS) & set(app.amqp.queues.consume_from))
+    sign = Liveness(jobs, set(KINDS) & set(app.amqp.queues.consume_from))
 
     def also() -> None:
         sign()
@@ -89,14 +89,16 @@ def _stop(**_: object) -> None:
 
 
 def publish_waiting(jobs: Jobs) -> None:
-    """Publish the ids of queued jobs where the broker holds none of their kind: it was down, or emptied, or they had
-    been lost by a worker. An id that is published twice does no harm."""
+    """Publish the ids of queued jobs where the broker has none of their kind.
+
+    It was down, or emptied, or a worker lost them. An id that is published twice does no harm.
+    """
     for kind in KINDS:
         queued = jobs.store.list(f"queued {kind}")
         if not queued:
             continue
         try:  # any trouble with the broker comes as OperationalError
-            with app.connection_for_write() as connection:  # a new one declares its queues anew: they may be forgotten
+            with app.connection_for_write() as connection:  # a new one declares its queues again: they may be lost
                 connection.ensure_connection(max_retries=1, timeout=2)
                 with connection.channel() as channel:
                     waiting = channel.queue_declare(queue=kind).message_count

@@ -1,7 +1,7 @@
-"""Running a job, by its id: claim it, let a child process work, tell of it, finish it.
+"""One attempt at a job: claim it, let a child process work, report its progress, finish it.
 
-What is here is the same under the embedded supervisor and under Celery, and never loads torch. Whatever dies, the
-record says the truth soon: a child that dies is seen here, and when this process dies the reaper sees its silence.
+The same code runs under the embedded supervisor and under Celery, and never loads torch. A child that dies is noticed
+here; when this process dies, the reaper notices that its heartbeat has stopped.
 """
 
 import logging
@@ -20,16 +20,16 @@ from impasto.core.logs import request_id
 from impasto.core.nets.checkpoints import place
 from impasto.core.params import TrainJobParams
 from impasto.core.settings import Settings
-from impasto.worker.jobs.heartbeat import Pulse
+from impasto.worker.jobs.heartbeat import Heartbeat
 from impasto.worker.jobs.process import Child
 from impasto.worker.jobs.protocol import Message, Spec
 
 CANCEL_GRACE = 6.0
 """Seconds that a child has to hand over its best painting when the job is canceled."""
 STOP_GRACE = 20.0
-"""Seconds that it has to save when the worker is told to stop."""
+"""Seconds that a child has to save its state when the worker is told to stop."""
 STALE = 3600.0
-"""Seconds after which nobody is at work in a folder that nobody has touched."""
+"""Seconds without a change after which a folder counts as abandoned."""
 
 log = logging.getLogger("impasto")
 
@@ -37,24 +37,24 @@ log = logging.getLogger("impasto")
 def run_job(
     id: str, jobs: Jobs, storage: Storage, settings: Settings, should_stop: Callable[[], bool] = lambda: False
 ) -> None:
-    """Do one job from where it stands. Nothing to do when it is not queued: somebody else has it, or it is over.
+    """Do one job from its last checkpoint. One that is not queued is left alone: another worker has it, or it is over.
 
-    When `should_stop` says so the job goes back to the queue with what it has done so far.
+    When `should_stop` becomes true, the job goes back to the queue with its state.
     """
     if mine := jobs.claim(id):
         Attempt(mine, jobs, storage, settings, should_stop).run()
 
 
 def clear_work(folder: Path) -> None:
-    """Remove what workers that died have left in their folder."""
+    """Remove the folders of workers that died."""
     for left in folder.glob("*-*"):
-        with suppress(OSError):  # somebody's who is just leaving it
+        with suppress(OSError):  # its worker is just removing it
             if max(path.stat().st_mtime for path in (left, *left.iterdir())) < time.time() - STALE:
                 shutil.rmtree(left)
 
 
 class Attempt:
-    """One worker's work at a job that it has claimed."""
+    """The work of one worker at a job that it has claimed."""
 
     def __init__(
         self,
@@ -69,24 +69,24 @@ class Attempt:
         self.folder = settings.work.absolute() / f"{mine.id}-{mine.attempt}"
 
     def run(self) -> None:
-        """To an end, whatever that is. Never raises but what the store raises when this worker is to stop."""
+        """Work until the job has ended in some way. Raises only what the store raises while this worker is to stop."""
         request_id.set(self.mine.request)
         log.info("job %s, %s, attempt %d", self.mine.id, self.mine.kind, self.mine.attempt)
-        self.pulse = Pulse(self.jobs, self.mine)
+        self.heartbeat = Heartbeat(self.jobs, self.mine)
         try:
             self._fetch()
             self._end(self._work())
-        except NotFound as error:  # its files are erased: it was deleted, or somebody tidied up
+        except NotFound as error:  # its files are gone: it was deleted
             self._end(Message(ending="failed", error=Failure(code=error.code, message=error.message)))
-        except (Unavailable, NoSpace) as error:  # store or storage are away: nothing that the job could help
+        except (Unavailable, NoSpace) as error:  # the store or the storage is away: not the job's fault
             log.warning("job %s goes back to the queue: %s", self.mine.id, error)
             self._end(Message(ending="stopped"))
             time.sleep(HEARTBEAT)
-        except (ImpastoError, OSError):  # something is wrong with this machine, perhaps not with the next
+        except (ImpastoError, OSError):  # something is wrong with this machine; another may do it
             log.exception("job %s is lost here", self.mine.id)
             self._end(Message())
         finally:
-            self.pulse.close()
+            self.heartbeat.close()
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _fetch(self) -> None:
@@ -102,20 +102,20 @@ class Attempt:
                 self.storage.fetch(key, self.folder / f"{name}{Path(key).suffix}")
 
     def _work(self) -> Message:
-        """Start the child and listen to it until its end, which is the answer."""
-        secrets = {"store": "", "storage": "", "broker": "", "webhook_secret": ""}  # which a child has no use for
+        """Start the child and relay its messages. Return its last one."""
+        secrets = {"store": "", "storage": "", "broker": "", "webhook_secret": ""}  # a child needs none of these
         spec = Spec(job=self.mine, settings=self.settings.model_copy(update=secrets))
         write_bytes(self.folder / "spec.json", spec.model_dump_json().encode())
         with Child(self.folder) as child:
             while True:
                 message = child.message(timeout=0.25)
                 if message:
-                    self.pulse.tell(News(progress=message.progress, files=self._keep(message.files)))
+                    self.heartbeat.tell(News(progress=message.progress, files=self._keep(message.files)))
                     if message.ending:
                         return message
-                if self.pulse.lost:
+                if self.heartbeat.lost:
                     return Message(ending="stopped")
-                if self.pulse.cancel:
+                if self.heartbeat.cancel:
                     child.order("cancel", CANCEL_GRACE)
                 elif self.should_stop():
                     child.order("stop", STOP_GRACE)
@@ -123,7 +123,7 @@ class Attempt:
                     return self._ending_of(child)
 
     def _ending_of(self, child: Child) -> Message:
-        """Of one that was killed because it did not obey in time, or by something else: that is no ending."""
+        """Return how a child ended that did not say so: it was killed, by us after its grace, or by something else."""
         if child.ordered == "cancel":
             return Message(ending="canceled")
         if child.ordered == "stop":
@@ -132,7 +132,7 @@ class Attempt:
         return Message()
 
     def _keep(self, files: dict[str, str]) -> dict[str, str]:
-        """Put files where others find them; their keys. Without room a preview is left out, and a result waits."""
+        """Upload files, and return their keys. While there is no room a preview is left out, and a result waits."""
         keys = {}
         for name, file in files.items():
             key = f"jobs/{self.mine.id}/{self.mine.attempt}/{name}{Path(file).suffix}"
@@ -144,15 +144,15 @@ class Attempt:
                     if name != "result":
                         log.warning("job %s goes on without its %s: %s", self.mine.id, name, error)
                         break
-                    if self.pulse.lost or self.pulse.cancel or self.should_stop():
+                    if self.heartbeat.lost or self.heartbeat.cancel or self.should_stop():
                         raise
                     log.warning("job %s waits with its result: %s", self.mine.id, error)
                     time.sleep(2)
         return keys
 
     def _end(self, message: Message) -> None:
-        """The last transition, repeated until the store has taken it."""
-        news, ending = self.pulse.close(), message.ending
+        """Make the last transition, and repeat it until the store has taken it."""
+        news, ending = self.heartbeat.close(), message.ending
         if ending is None:
             self._persist(lambda: self.jobs.lose(self.mine, news))
         elif ending == "stopped":
@@ -166,7 +166,7 @@ class Attempt:
                     ending, error = "failed", Failure(code=taken.code, message=taken.message)
             ended = self._persist(lambda: self.jobs.finish(self.mine, ending, news, error))
             if ended:
-                for attempt in range(1, self.mine.attempt + 1):  # nobody will go on from there
+                for attempt in range(1, self.mine.attempt + 1):  # no attempt will go on from there
                     self.storage.erase(f"jobs/{self.mine.id}/{attempt}/state.pt")
             elif published and self._status() in (None, "canceled"):
                 published.unlink(missing_ok=True)
@@ -176,9 +176,9 @@ class Attempt:
             self.storage.erase(f"jobs/{self.mine.id}")
 
     def _publish(self) -> Path:
-        """Let the zoo have a trained network, once: an attempt before this one may have, and not lived to tell.
+        """Put the trained network among the models, once: an attempt before this one may have done so and then died.
 
-        Raises Conflict where the name is another's: nothing is replaced, whatever was checked when the job came.
+        Raises Conflict where another has the name: no model is ever replaced, whatever was checked at submission.
         """
         params = TrainJobParams(**self.mine.params).training()
         path = place(self.settings.styles, params)
@@ -198,14 +198,14 @@ class Attempt:
         return path
 
     def _status(self) -> Status | None:
-        """The status of the job now; None when it is deleted."""
+        """Return the status of the job now; None if it was deleted."""
         try:
             return self.jobs.get(self.mine.id).status
         except (NotFound, Gone):
             return None
 
     def _persist(self, change: Callable[[], Job | None]) -> Job | None:
-        """A transition that must not be lost because the store is away for a while."""
+        """Make a transition, and try again while the store is away."""
         while True:
             try:
                 return change()

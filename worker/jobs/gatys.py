@@ -12,23 +12,23 @@ from impasto.core.params import GatysParams
 from impasto.core.pictures.codec import decode, encode
 from impasto.core.pictures.guard import OWN
 from impasto.worker.jobs.device import free_device
-from impasto.worker.jobs.protocol import PLOT_EVERY, PREVIEW_EVERY, Desk, Message
+from impasto.worker.jobs.protocol import PLOT_EVERY, PREVIEW_EVERY, Context, Message
 from impasto.worker.training.losses_csv import Step, log_step, start_log
 from impasto.worker.training.plots import plot_losses
 
 
-def paint(desk: Desk) -> Message:
-    """Paint, and tell of it; the best painting so far when the job is canceled."""
-    params = GatysParams(**desk.job.params)
-    (photograph,) = desk.inputs("image")
-    with free_device(desk.settings) as device:
-        networks = load_loss_networks(desk.settings.vgg16)
+def paint(context: Context) -> Message:
+    """Paint, and report each step. A job that is canceled gives its best painting so far."""
+    params = GatysParams(**context.job.params)
+    (photograph,) = context.inputs("image")
+    with free_device(context.settings) as device:
+        networks = load_loss_networks(context.settings.vgg16)
         images = [
             gatys_style.StyleImage(decode(path.read_bytes(), OWN).rgb, file_sha256(path))
-            for path in desk.inputs("style_image")
+            for path in context.inputs("style_image")
         ]
-        style = gatys_style.find_style(params, images, desk.settings.models / "styles", networks.vgg)
-        reporter = _Reporter(desk, params)
+        style = gatys_style.find_style(params, images, context.settings.models / "styles", networks.vgg)
+        reporter = _Reporter(context, params)
         painting = gatys.paint_pixels(
             decode(photograph.read_bytes(), OWN),
             style,
@@ -36,53 +36,53 @@ def paint(desk: Desk) -> Message:
             networks,
             device=device,
             on_step=reporter.show,
-            should_stop=desk.told_to_end,
+            should_stop=context.told_to_end,
             state=reporter.state,
-            save_every=desk.settings.save_every,
+            save_every=context.settings.save_every,
         )
-    if desk.order == "stop":
+    if context.order == "stop":
         return Message(ending="stopped", files=reporter.state_files())
-    write_bytes(desk.folder / "result.png", encode(painting, "png"))
-    plot_losses(desk.folder, desk.folder / "losses.png", reporter.title)
+    write_bytes(context.folder / "result.png", encode(painting, "png"))
+    plot_losses(context.folder, context.folder / "losses.png", reporter.title)
     files = {"result": "result.png", "losses": "losses.csv", "plot": "losses.png"}
-    return Message(ending="canceled" if desk.order == "cancel" else "succeeded", files=files)
+    return Message(ending="canceled" if context.order == "cancel" else "succeeded", files=files)
 
 
 class _Reporter:
-    """Steps to news: the losses in their file, a preview now and then, the state whenever it was saved."""
+    """Turns steps into messages: the losses, a preview now and then, the state whenever it was saved."""
 
-    def __init__(self, desk: Desk, params: GatysParams) -> None:
-        self.desk, self.params = desk, params
-        self.state = desk.folder / "state.pt"
+    def __init__(self, context: Context, params: GatysParams) -> None:
+        self.context, self.params = context, params
+        self.state = context.folder / "state.pt"
         self._saved = _changed(self.state)
         self.title = f"{params.style or 'own style'}, {params.optimizer}"
         self._started, self._last = False, time.monotonic()
 
     def show(self, step: gatys.Step) -> None:
         if not self._started:
-            start_log(self.desk.folder, step.number - 1, [name for name in step.losses if name != "total"])
+            start_log(self.context.folder, step.number - 1, [name for name in step.losses if name != "total"])
             self._started = True
         seconds, self._last = time.monotonic() - self._last, time.monotonic()
         lr = self.params.lr if self.params.optimizer == "adam" else 1.0
         row = Step(step.number, step.total, step.losses, lr, seconds)
-        log_step(self.desk.folder, row, main=True)
+        log_step(self.context.folder, row, main=True)
         files = {}
         if _changed(self.state) != self._saved:
             self._saved = _changed(self.state)
             files = self.state_files()
-        if self.desk.due("preview", PREVIEW_EVERY):
-            write_bytes(self.desk.folder / "preview.png", encode(step.picture(), "png"))
+        if self.context.due("preview", PREVIEW_EVERY):
+            write_bytes(self.context.folder / "preview.png", encode(step.picture(), "png"))
             files |= {"preview": "preview.png", "losses": "losses.csv"}
-        if self.desk.due("plot", PLOT_EVERY):
-            plot_losses(self.desk.folder, self.desk.folder / "losses.png", self.title)
+        if self.context.due("plot", PLOT_EVERY):
+            plot_losses(self.context.folder, self.context.folder / "losses.png", self.title)
             files["plot"] = "losses.png"
         progress = Progress(step=step.number, total=step.total, losses=step.losses, eta_s=step.seconds_left)
-        self.desk.tell(Message(progress=progress, files=files))
+        self.context.tell(Message(progress=progress, files=files))
 
     def state_files(self) -> dict[str, str]:
         return {"state": self.state.name, "losses": "losses.csv"} if self.state.exists() else {}
 
 
 def _changed(path: Path) -> int:
-    """When a file was written last; 0 where there is none."""
+    """Return when a file was last written, in nanoseconds; 0 for none."""
     return path.stat().st_mtime_ns if path.exists() else 0

@@ -1,4 +1,4 @@
-"""Signs of life of a job under way, and the news that they carry."""
+"""Heartbeats: of a worker, and of a job under way, which carry its news."""
 
 import logging
 import threading
@@ -10,13 +10,13 @@ from impasto.core.jobs.record import NOTHING_NEW, Job, News
 from impasto.core.jobs.transitions import HEARTBEAT, Jobs
 
 NEWS_EVERY = 1.0
-"""Seconds between two writings of news, at least."""
+"""Least seconds between two writings of news."""
 
 log = logging.getLogger("impasto")
 
 
-class Sign:
-    """Says that a worker is there for kinds of job, with or without one. Is called often, and says it now and then."""
+class Liveness:
+    """Tells the store that a worker for these kinds is alive. Call it often: it writes every `HEARTBEAT` seconds."""
 
     def __init__(self, jobs: Jobs, kinds: Iterable[str]) -> None:
         self.jobs, self.kinds = jobs, list(kinds)
@@ -28,14 +28,14 @@ class Sign:
             self._due = time.monotonic() + HEARTBEAT
 
 
-class Pulse(threading.Thread):
-    """Tells the store, from a thread of its own: large files are no reason to fall silent.
+class Heartbeat(threading.Thread):
+    """Tells the store that the job is worked on, from a thread of its own, so that large files do not delay it.
 
-    `lost` and `cancel` say what came back.
+    `lost` says that the job was given to another worker; `cancel`, that it is to end.
     """
 
     def __init__(self, jobs: Jobs, mine: Job) -> None:
-        super().__init__(name="pulse", daemon=True)
+        super().__init__(name="heartbeat", daemon=True)
         self.jobs, self.mine = jobs, mine
         self.lost = self.cancel = False
         self._news = NOTHING_NEW
@@ -49,7 +49,7 @@ class Pulse(threading.Thread):
             self._news |= news
 
     def close(self) -> News:
-        """Fall silent; what has been told and not been written yet."""
+        """Stop, and return the news that are not written yet."""
         self._closing.set()
         self.join()
         return self._news

@@ -1,4 +1,4 @@
-"""The child process of a job, from its parent's side."""
+"""The child process of a job, as its parent sees it."""
 
 import queue
 import subprocess
@@ -13,7 +13,7 @@ from impasto.worker.jobs.protocol import Message
 
 
 class Child:
-    """`worker.jobs.child` at work in a folder. As a context it is dead, and waited for, at the end."""
+    """`worker.jobs.child` at work in a folder. At the end of a `with` block it is killed and waited for."""
 
     def __init__(self, folder: Path) -> None:
         self.ordered = ""
@@ -47,18 +47,18 @@ class Child:
 
     @property
     def gone(self) -> bool:
-        """Whether it has ended, and all that it told has been read."""
+        """Whether it has ended and all its messages have been read."""
         return not self._reader.is_alive() and self._messages.empty() and self._process.poll() is not None
 
     def message(self, timeout: float) -> Message | None:
-        """The next, if one comes within `timeout` seconds."""
+        """Return the next message, or None after `timeout` seconds."""
         try:
             return self._messages.get(timeout=timeout)
         except queue.Empty:
             return None
 
     def order(self, word: str, grace: float) -> None:
-        """Tell it to end, once; kill it when `grace` seconds later it has not."""
+        """Send the order once. Kill the child if it is still there `grace` seconds later."""
         if not self.ordered:
             self.ordered, self._deadline = word, time.monotonic() + grace
             with suppress(OSError):  # it has just ended

@@ -1,8 +1,8 @@
-"""The messages between a job's child process and its parent, and how the work in the child sends them.
+"""The messages between a job's child process and its parent.
 
-The parent writes a `Spec` to `spec.json` in the child's folder. The child writes its files beside it and sends a
+The parent writes a `Spec` to `spec.json` in the child's folder. The child writes its files beside it and sends one
 `Message` a line on standard output. On standard input it reads the orders `cancel` (give back the best so far) and
-`stop` (save, and go on another time).
+`stop` (save, to go on another time).
 """
 
 import os
@@ -18,7 +18,7 @@ from impasto.core.settings import Settings
 
 PREVIEW_EVERY = 4.0
 PLOT_EVERY = 30.0
-"""Seconds between two of them, at least."""
+"""Least seconds between two previews, and between two plots."""
 
 Ending = Literal["succeeded", "failed", "canceled", "stopped"]
 
@@ -31,7 +31,7 @@ class Spec(BaseModel):
 
 
 class Message(BaseModel):
-    """News of a child: its progress, the files that it has written since the last news, by their use, and its end."""
+    """A child's progress, the files that it has written since its last message, by their use, and its end."""
 
     progress: Progress | None = None
     files: dict[str, str] = {}
@@ -39,8 +39,8 @@ class Message(BaseModel):
     error: Failure | None = None
 
 
-class Desk:
-    """The work's side of the protocol: its folder, the order that has come, a way to send news."""
+class Context:
+    """The child's side of the protocol: the job and its folder, the order that has come, and a way to send messages."""
 
     def __init__(self, folder: Path, spec: Spec, news: IO[str]) -> None:
         self.folder, self.job, self.settings, self.news = folder, spec.job, spec.settings, news
@@ -48,7 +48,7 @@ class Desk:
         self._made: dict[str, float] = {}
 
     def listen(self) -> None:
-        """Take orders from standard input until it ends, and then end with it."""
+        """Take orders from standard input. When that ends, the parent is dead, and this process ends."""
         for line in sys.stdin:
             self.order = "cancel" if line.strip() == "cancel" else "stop"
         os._exit(1)
@@ -61,7 +61,7 @@ class Desk:
         return [self.folder / "inputs" / key.rsplit("/", 1)[1] for key in self.job.inputs.get(name, [])]
 
     def due(self, what: str, every: float) -> bool:
-        """Whether it is time for another preview, or plot; the first is due at once."""
+        """Whether `every` seconds have passed since the last `what`, a preview or a plot. The first is due at once."""
         now = time.monotonic()
         due = now - self._made.get(what, -every) >= every
         if due:
