@@ -156,7 +156,7 @@ async def submit(
         if not form:
             raise BadParameter("The request is no multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave")
         job = await submissions.slots.run(
-            lambda: submissions.submit(form, idempotency_key, caller.name), request, client
+            lambda: submissions.submit(form, idempotency_key, client, caller.name), request, client
         )
     response.headers["Location"] = f"/jobs/{job.id}"
     return view(job)

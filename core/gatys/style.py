@@ -49,9 +49,9 @@ def find_style(params: GatysParams, images: Sequence[StyleImage], folder: Path, 
     weights = params.style_blend or (1.0,) * len(images)
     if len(weights) != len(images):
         raise BadParameter(f"style_blend has {len(weights)} weights for {len(images)} style pictures: give one each.")
-    size = round(params.style_scale * STYLE_SIZE)
     targets = [
-        style_targets(image.rgb, image.sha256, size, params.scales, params.style_layers, vgg) for image in images
+        style_targets(image.rgb, image.sha256, params.style_side, params.scales, params.style_layers, vgg)
+        for image in images
     ]
     return Style(blended(targets, weights), images[0].rgb)
 

@@ -20,8 +20,18 @@ PREFIX = "impasto:"
 PATIENCE = 1.0
 """Seconds that a connection, and an answer, may take."""
 
+COUNT_STORED = """
+local function count_stored(client, more)
+    if more ~= 0 and redis.call('HINCRBY', 'impasto:stored', client, string.format('%.0f', more)) == 0 then
+        redis.call('HDEL', 'impasto:stored', client)
+    end
+end
+"""
+
 # KEYS: none, since all of them follow from the arguments; one Redis, not a cluster.
-ADD = """
+ADD = (
+    COUNT_STORED
+    + """
 local job = cjson.decode(ARGV[1])
 if redis.call('EXISTS', 'impasto:job:' .. job.id) == 1 then return false end
 for _, name in ipairs(job.names) do
@@ -31,10 +41,14 @@ end
 redis.call('HSET', 'impasto:job:' .. job.id, 'record', job.record, 'version', job.version)
 for _, list in ipairs(job.lists) do redis.call('ZADD', 'impasto:list:' .. list, job.created, job.id) end
 for _, name in ipairs(job.names) do redis.call('SET', 'impasto:name:' .. name, job.id) end
+count_stored(job.stored_by, job.stored)
 return false
 """
+)
 
-REPLACE = """
+REPLACE = (
+    COUNT_STORED
+    + """
 local old, new = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
 if redis.call('HGET', 'impasto:job:' .. old.id, 'version') ~= old.version then return 0 end
 redis.call('HSET', 'impasto:job:' .. old.id, 'record', new.record, 'version', new.version)
@@ -42,18 +56,24 @@ for _, list in ipairs(old.lists) do redis.call('ZREM', 'impasto:list:' .. list, 
 for _, list in ipairs(new.lists) do redis.call('ZADD', 'impasto:list:' .. list, new.created, new.id) end
 for _, name in ipairs(old.names) do redis.call('DEL', 'impasto:name:' .. name) end
 for _, name in ipairs(new.names) do redis.call('SET', 'impasto:name:' .. name, new.id) end
+count_stored(new.stored_by, new.stored - old.stored)
 return 1
 """
+)
 
-REMOVE = """
+REMOVE = (
+    COUNT_STORED
+    + """
 local job = cjson.decode(ARGV[1])
 if redis.call('HGET', 'impasto:job:' .. job.id, 'version') ~= job.version then return 0 end
 redis.call('DEL', 'impasto:job:' .. job.id)
 for _, list in ipairs(job.lists) do redis.call('ZREM', 'impasto:list:' .. list, job.id) end
 for _, name in ipairs(job.names) do redis.call('DEL', 'impasto:name:' .. name) end
 if ARGV[2] ~= '' then redis.call('SET', 'impasto:expired:' .. job.id, '1', 'EX', ARGV[2]) end
+count_stored(job.stored_by, -job.stored)
 return 1
 """
+)
 
 
 class RedisStore:
@@ -119,6 +139,11 @@ class RedisStore:
             found: Any = self._redis.zcard(f"{PREFIX}list:{name}")
             return int(found)
 
+    def stored(self, client: str) -> int:
+        with _errors():
+            found: Any = self._redis.hget(f"{PREFIX}stored", client)
+            return int(found) if found else 0
+
     def sign(self, kind: str, at: float) -> None:
         with _errors():
             self._redis.set(f"{PREFIX}worker:{kind}", repr(at), ex=3600)
@@ -151,6 +176,8 @@ def _packed(job: Job) -> str:
         "created": repr(job.created.timestamp()),
         "lists": sorted(job.lists),
         "names": sorted(job.names),
+        "stored_by": job.client,
+        "stored": job.stored,
         "record": job.model_dump_json(),
     }
     return json.dumps(packed)

@@ -44,7 +44,9 @@ class StyleTargets:
 def style_targets(rgb: Bytes, sha256: str, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
     """The targets of a style image, uint8 (H, W, 3), with its short side resized to `size` px, at so many scales."""
     layers = list(layers)
-    picture = torch.from_numpy(resize_short(rgb, size)).permute(2, 0, 1)[None].float().to(vgg.mean.device)  # (1, 3, H, W)
+    picture = (
+        torch.from_numpy(resize_short(rgb, size)).permute(2, 0, 1)[None].float().to(vgg.mean.device)
+    )  # (1, 3, H, W)
     colours = colours_of(picture[0])
     grams = []
     with torch.no_grad():
