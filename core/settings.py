@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         0, ge=0, description="bytes that one job may be expected to need; 0 is 70% of the container's or machine's"
     )
     max_job_seconds: float = Field(
-        172_800, gt=0, description="seconds that one job may be expected to take on one core of a CPU"
+        259_200, gt=0, description="seconds that one job may be expected to take on one core of a CPU"
     )
     max_stored: int = Field(
         0, ge=0, description="bytes that the jobs of one client may have in the storage; 0 is a tenth of its disk"

@@ -1,8 +1,7 @@
 """The memory and the time of a job, predicted from its parameters and the sizes of its pictures; and their bounds.
 
-Measured on an AMD EPYC with AVX-512 in float32, one thread: the peak of the process and the processor time of a step, of
-paintings of 512 and 1024 px, and of trainings of 256 and 384 px in batches of 2 and 4. What grows with the pixels is
-rounded up by a quarter.
+Measured on one core of an AMD EPYC with AVX-512, in float32: the peak memory of the process and the processor time of a
+step, of paintings of 512 px and trainings of 256 and 384 px in batches of 2 and 4. Rounded up by a tenth or more.
 """
 
 from bisect import bisect_left
@@ -21,19 +20,19 @@ from impasto.core.stylize.budget import PICTURE, SHARE
 Size = tuple[int, int]
 """Height and width, px."""
 
-LIBRARIES = 700_000_000
-"""Bytes of a job's process before it has a picture."""
-PAINTING = {"ours": 6000, "report": 6000}
-"""Bytes for each pixel that is optimised, by recipe: what the gradient needs, and the steps that L-BFGS remembers."""
-PAINTING_PACE = {"ours": 50e-6, "report": 50e-6}
+PROCESS = 1_200_000_000
+"""Bytes of a job's process whatever the size of its pictures."""
+PAINTING = {"ours": 4600, "report": 4600}
+"""Bytes for each pixel that is optimised, by recipe: its gradient, and the steps that L-BFGS remembers."""
+PAINTING_PACE = {"ours": 10e-6, "report": 13e-6}
 """Seconds a step for each of these pixels."""
-TRAINING = {"aonet": 12_000, "vgg16": 12_000}
+TRAINING = {"aonet": 7000, "vgg16": 7000}
 """Bytes for each pixel of a batch, by network."""
-TRAINING_PACE = {"aonet": 60e-6, "vgg16": 60e-6}
+TRAINING_PACE = {"aonet": 28e-6, "vgg16": 35e-6}
 """Seconds a step for each of these pixels."""
-STYLE = 1500
+STYLE = 900
 """Bytes for each pixel of a style's picture, at the size that its Gram matrices are made at."""
-STYLE_PACE = 10e-6
+STYLE_PACE = 8e-6
 """Seconds for each of these pixels."""
 EPOCH = 100_000
 """Photographs that a prepared dataset counts for: about as many as TinyImageNet has, and COCO."""
@@ -107,7 +106,7 @@ def _pixels(style: Size, short: int) -> int:
 def _cost(memory: float, seconds: float, styles: Sequence[int]) -> Cost:
     """Add the styles' pictures, of so many pixels each: they are looked at one after another, before the work."""
     most = max([memory, *(STYLE * pixels for pixels in styles)])
-    return Cost(LIBRARIES + round(most), seconds + STYLE_PACE * sum(styles))
+    return Cost(PROCESS + round(most), seconds + STYLE_PACE * sum(styles))
 
 
 def _check(params: Params, cost_of: Callable[[Params], Cost], bounds: Bounds, levers: Sequence[Lever]) -> None:
