@@ -1,6 +1,6 @@
 """Keys of the API: a file with a line for each, `name sha256 scopes [requests a minute]`, which `impasto keys` writes.
 
-The file has no key in it, only what a key hashes to. Keys are 256 random bits, so that one plain SHA-256 is enough.
+The file holds hashes, no keys. A key is 256 random bits, so one plain SHA-256 is enough.
 """
 
 import hmac
@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from impasto.core.errors import BadParameter, Conflict, NotFound
-from impasto.core.files import write_bytes
+from impasto.core.files import stamp, write_bytes
 from impasto.core.names import is_name
 
 SCOPES = {
@@ -29,7 +29,7 @@ log = logging.getLogger("impasto")
 
 @dataclass(frozen=True)
 class Key:
-    """A key without its secret. `rate` is requests a minute; None is as for everybody."""
+    """A key as the file has it, by its hash. `rate` is requests a minute; None is IMPASTO_RATE."""
 
     name: str
     sha256: str
@@ -43,9 +43,9 @@ class Key:
 
 
 class Keys:
-    """The keys in a file, which is read again when it has changed: a key that was removed opens nothing from then on.
+    """The keys in a file. It is read again when it has changed, so a key that was removed opens nothing from then on.
 
-    A file that is missing has no keys, and nobody enters.
+    A missing file has no keys, and nobody enters.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,7 +54,7 @@ class Keys:
         self._keys: list[Key] = []
 
     def find(self, key: str) -> Key | None:
-        """The key that was presented, if there is one like it."""
+        """The entry of a key that was presented; None if there is none."""
         digest = sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
         found = None
         for known in self.all():
@@ -64,10 +64,9 @@ class Keys:
 
     def all(self) -> list[Key]:
         try:
-            stat = self.path.stat()
-            if self._read != (stat.st_mtime_ns, stat.st_size):
-                self._keys = list(_parsed(self.path.read_text("utf-8", "replace")))
-                self._read = stat.st_mtime_ns, stat.st_size
+            now = stamp(self.path)
+            if self._read != now:
+                self._keys, self._read = list(_parsed(self.path.read_text("utf-8", "replace"))), now
         except OSError as error:
             if self._read or self._keys:
                 log.error("The keys in %s cannot be read (%s): nobody has one now.", self.path, error.strerror)
@@ -75,24 +74,31 @@ class Keys:
         return self._keys
 
     def add(self, name: str, scopes: Iterable[str], rate: int | None = None) -> str:
-        """Make a key; it is told here and kept nowhere. Raises BadParameter, and Conflict for a name that is taken."""
+        """Make a key and return it; only its hash is kept. Raises BadParameter, and Conflict for a taken name."""
         if not is_name(name):
-            raise BadParameter(f"A key's name is of a-z, 0-9, _ and -, 64 at most; not {name!r}.")
+            raise BadParameter(f"{name[:80]!r} is not a key's name. Use a-z, 0-9, _ and -, at most 64 characters.")
         wrong = set(scopes) - SCOPES.keys()
         if wrong or not scopes:
-            raise BadParameter(f"Scopes are {', '.join(SCOPES)}; not {', '.join(sorted(wrong)) or 'none'}.")
+            given = f"{', '.join(sorted(wrong))} is not a scope" if wrong else "No scope was given"
+            raise BadParameter(f"{given}. Scopes are {', '.join(SCOPES)}.")
         if any(key.name == name for key in self.all()):
-            raise Conflict(f"There is a key {name} already: remove it first (impasto keys remove {name}).")
+            raise Conflict(f"There is a key {name} already. Remove it first: impasto keys remove {name}.")
         secret = f"impasto_{secrets.token_urlsafe(32)}"
         key = Key(name, sha256(secret.encode()).hexdigest(), frozenset(scopes), rate)
         text = self.path.read_text() if self.path.exists() else HEAD
         self._write(text.rstrip("\n") + f"\n{key.line}\n")
         return secret
 
+    def named(self, name: str) -> Key:
+        """Raises NotFound."""
+        for key in self.all():
+            if key.name == name:
+                return key
+        raise NotFound(f"There is no key {name[:80]!r} in {self.path}.")
+
     def remove(self, name: str) -> None:
         """Raises NotFound."""
-        if not any(key.name == name for key in self.all()):
-            raise NotFound(f"There is no key {name[:80]!r} in {self.path}.")
+        self.named(name)
         lines = self.path.read_text().splitlines(keepends=True)
         self._write("".join(line for line in lines if line.split()[:1] != [name]))
 
@@ -102,14 +108,14 @@ class Keys:
 
 
 def _parsed(text: str) -> Iterable[Key]:
-    """The keys of a file. A line that is none is passed over, and said; its content is not, as it may be a key."""
+    """The keys of a file. A line of another form is skipped. The log has its number, not its text: it may be a key."""
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         match = re.fullmatch(r"(\S+)\s+([0-9a-fA-F]{64})\s+([a-z,]+)(?:\s+([1-9]\d{0,8}))?\s*", line)
         if not match or not is_name(match[1]) or not set(match[3].split(",")) <= SCOPES.keys():
             log.error(
-                "Line %d of the keys is not of the form `name sha256 scopes [rate]`, and counts for none.", number
+                "Line %d of the file of keys does not have the form `name sha256 scopes [rate]`. It is skipped.", number
             )
             continue
         yield Key(match[1], match[2].lower(), frozenset(match[3].split(",")), int(match[4]) if match[4] else None)

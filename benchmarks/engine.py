@@ -15,7 +15,8 @@ import torch
 from impasto.core.nets import checkpoints
 from impasto.core.nets.checkpoints import Zoo
 from impasto.core.params import PaintParams
-from impasto.core.pictures.codec import Picture, decode, resize
+from impasto.core.pictures.codec import Picture, read_picture, resize
+from impasto.core.pictures.tensors import to_array, to_tensor
 from impasto.core.settings import ROOT, Settings
 from impasto.core.stylize.engine import Engine, Painter
 from impasto.core.stylize.stylize import paint
@@ -27,7 +28,7 @@ TWELVE = (3000, 4000)
 
 def cat(height: int, width: int) -> np.ndarray:
     """The cat, uint8 (height, width, 3)."""
-    return resize(decode(CAT.read_bytes()).rgb, height, width)
+    return resize(read_picture(CAT).rgb, height, width)
 
 
 def networks(settings: Settings) -> dict[str, Path]:
@@ -58,8 +59,7 @@ def _paired(net: torch.nn.Module, painter: Painter, rgb: np.ndarray, turns: int)
     """Median seconds of eager torch, from uint8 to uint8 as the engine, and of the engine."""
 
     def eager() -> np.ndarray:
-        picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
-        return net(picture)[0].permute(1, 2, 0).clamp(0, 255).round().byte().numpy()
+        return to_array(net(to_tensor(rgb)))
 
     with torch.inference_mode():
         times = [(seconds(eager), seconds(lambda: painter(rgb))) for _ in range(turns + 1)][1:]

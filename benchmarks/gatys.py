@@ -14,13 +14,14 @@ import torch
 
 from benchmarks.engine import cat, seconds
 from impasto.core.gatys.optimise import paint_pixels, painting_loss
-from impasto.core.gatys.state import Run, to_pixels
+from impasto.core.gatys.state import Run
 from impasto.core.gatys.style import Style, find_style
 from impasto.core.losses.networks import LossNetworks, load_loss_networks
 from impasto.core.losses.objective import Loss
 from impasto.core.memory import keep_memory
 from impasto.core.params import GatysParams
 from impasto.core.pictures.codec import Picture
+from impasto.core.pictures.tensors import to_tensor
 from impasto.core.settings import ROOT, Settings
 
 SIZES = (256, 512)  # px, timed
@@ -43,7 +44,7 @@ def an_evaluation(settings: Settings) -> None:
     networks = load_loss_networks().to("cpu")
     style, params = _wave(settings, networks)
     for size in SIZES:
-        photograph = to_pixels(cat(size, size), "cpu")
+        photograph = to_tensor(cat(size, size))
         run = Run(params, photograph)
         step = partial(run.step, painting_loss(params, style, networks, photograph))
         with _plain(size) as plain:
@@ -76,7 +77,7 @@ def _answer(size: int) -> None:
     """The other process: an evaluation for each line that comes."""
     networks = load_loss_networks()
     style, params = _wave(Settings(), networks)
-    photograph = to_pixels(cat(size, size), "cpu")
+    photograph = to_tensor(cat(size, size))
     loss = networks.objective(params, style.targets).of(photograph)  # as peers compute it: float32, NCHW
     step = plain_steps(loss, photograph, torch.optim.LBFGS, max_iter=1)
     for _ in sys.stdin:
@@ -88,7 +89,7 @@ def the_loss(settings: Settings) -> None:
     networks = load_loss_networks().to("cpu")
     style, params = _wave(settings, networks, size=LOSS_SIZE, num_iterations=OURS)
     rgb = cat(LOSS_SIZE, LOSS_SIZE)
-    photograph = to_pixels(rgb, "cpu")
+    photograph = to_tensor(rgb)
     loss = painting_loss(params, style, networks, photograph)
     curves: dict[str, list[tuple[float, float]]] = {}
     for rate in ADAM_RATES:

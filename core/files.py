@@ -1,12 +1,15 @@
-"""Writing files so that a reader, or a crash, never meets half of one."""
+"""Files: written so that a reader, or a crash, never meets half of one, and read again when they have changed."""
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
 from tempfile import NamedTemporaryFile, mkdtemp
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -48,6 +51,27 @@ def replacing_folder(path: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Time of the last change in ns, and size: they differ when the file has changed. Raises OSError."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+class FileCache(Generic[T]):
+    """The result of `read` for each file, computed again when the file has changed."""
+
+    def __init__(self, read: Callable[[Path], T]) -> None:
+        self._read = read
+        self._found: dict[Path, tuple[tuple[int, int], T]] = {}  # with the stamp of the file that was read
+
+    def __call__(self, path: Path) -> T:
+        """Raises FileNotFoundError where there is no file, and what `read` raises."""
+        now = stamp(path)  # before the file is read: a change in between is seen at the next call
+        if path not in self._found or self._found[path][0] != now:
+            self._found[path] = now, self._read(path)
+        return self._found[path][1]
 
 
 def file_sha256(path: Path) -> str:

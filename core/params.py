@@ -3,12 +3,16 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from impasto.core.names import MIN_SIDE, MODEL, Arch, Layer, Name, Upsample
+from impasto.core.names import ARCHES, MIN_SIDE, MODEL, Arch, Layer, Name, Upsample
 from impasto.core.pictures.codec import Format
 
 Recipe = Literal["ours", "report"]
+
+NETWORKS = "; ".join(f"{name}, {facts.description}" for name, facts in ARCHES.items())
+"""The networks and their descriptions, for help texts."""
+SCALED = ", ".join(f"{facts.scale} for {name}" for name, facts in ARCHES.items())
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1")
 """Our objective's style layers. Shallow ones carry brush, ink and palette; size comes from the scales."""
@@ -49,17 +53,6 @@ NETWORK = Weights(style=12, coarse=4, depicted=1.5, detail=0.5, tv=1.5, excess=5
 PIXELS = Weights(style=40, coarse=1.5, depicted=0.3, detail=0.5, tv=1.5, excess=5, scales=4)
 """Weights of the optimisation of pixels. Pixels can please a classifier unseen, and take the fine ink without the
 forms: with a network's weights they stay a tinted photograph."""
-
-
-def differences(saved: dict[str, str], now: dict[str, str], params: BaseModel) -> list[str]:
-    """Fields that differ between the saved run and this one. `parameters` is JSON in both, in `now` that of `params`;
-    a parameter that an older run had not saved has its default."""
-    try:
-        same = type(params).model_validate_json(saved.get("parameters", "")) == params
-    except ValidationError:
-        same = False
-    kept = {"parameters": now["parameters"]} if same else {}
-    return [name for name, value in now.items() if (saved | kept).get(name) != value]
 
 
 class ObjectiveParams(BaseModel):
@@ -119,7 +112,7 @@ class TrainParams(ObjectiveParams):
     own = NETWORK
     report_layers = ALGORITHM_2
 
-    arch: Arch = Field(description="the network")
+    arch: Arch = Field(description=f"the network: {NETWORKS}")
     dataset: Name = Field(description="the name that the photographs go by")
     style: Name = Field(description="the name that the style goes by")
     upsample: Upsample = Field("nearest", description="how the network enlarges: nearest, or deconv as in the report")
@@ -161,10 +154,6 @@ class TrainJobParams(TrainParams):
 PAINT_SIZE = 1280
 """Long side in px that a network sees of a photograph, unless told: what is larger takes long, and has thin strokes."""
 
-ENLARGED = {"aonet": 1, "vgg16": 2}
-"""How many times as large as it is, at most, a network sees a picture. VGG16Net paints from an eighth of the size: of
-500 px it melts faces and lettering, of 1000 px and shrunk again it keeps them."""
-
 
 class PaintParams(BaseModel):
     """Parameters of a painting, of the command line and of `/stylize` alike."""
@@ -172,15 +161,14 @@ class PaintParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     style: Name = Field(description="the style, such as wave", examples=["wave"])
-    arch: Arch = Field("aonet", description="the network")
+    arch: Arch = Field("aonet", description=f"the network: {NETWORKS}")
     dataset: Name = Field("coco", description="what the network was trained on")
     strength: float = Field(1, ge=0, le=1, description="0 is the photograph, 1 the painting, between them a blend")
     preserve_color: bool = Field(False, description="the painting's brightness with the photograph's colours")
     paint_size: int | Literal["full"] = Field(
         PAINT_SIZE,
         description="the long side that the network sees, px; a brush stroke has a size in pixels, so smaller is "
-        "bolder. A smaller picture `aonet` sees as it is, and `vgg16` twice as large at most. `full` is the picture's "
-        "own",
+        f"bolder. At most the picture's own long side times {SCALED}. `full` is the picture's own",
         examples=[PAINT_SIZE, "full"],
     )
     max_side: int | None = Field(None, ge=MIN_SIDE, description="shrink the answer to this long side, px")

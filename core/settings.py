@@ -111,8 +111,10 @@ class Settings(BaseSettings):
     queued_train: int = Field(20, ge=0, description="trainings that may wait for one, half of them from one client")
     min_free: float = Field(5, ge=0, lt=100, description="per cent of a disk that jobs leave free")
     keep_results: float = Field(168, gt=0, description="hours that results and records are kept after a job's end")
-    webhook_secret: str = Field("", description="signs the calls of webhooks; none are taken without it")
-    webhook_private: bool = Field(False, description="let webhooks call private addresses, too")
+    webhook_secret: str = Field(
+        "", description="signs the calls of webhooks: whsec_ and base64, or text; without it no webhooks are taken"
+    )
+    webhook_private: bool = Field(False, description="let webhooks call private addresses and ports below 1024, too")
 
     @field_validator("store", "storage", "broker")
     @classmethod
@@ -121,6 +123,15 @@ class Settings(BaseSettings):
         scheme, separator, _ = value.partition("://")
         if separator and scheme not in schemes:
             raise ValueError(f"{scheme}:// is none of {', '.join(f'{known}://' for known in schemes)}")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _decodable(cls, value: str) -> str:
+        """Refuse a secret that begins like one in base64 and cannot be decoded."""
+        text = value.removeprefix("whsec_").rstrip("=")
+        if value.startswith("whsec_") and (not re.fullmatch(r"[A-Za-z0-9+/]+", text) or len(text) % 4 == 1):
+            raise ValueError("whsec_ must be followed by base64, such as `openssl rand -base64 32` makes")
         return value
 
     @field_validator("hosts", "origins", "forwarded")

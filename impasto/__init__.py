@@ -25,16 +25,13 @@ def load_model(name: str) -> Model:
 
     Raises NotFound, with the known names and the nearest; BadCheckpoint; Unavailable for a GPU that is not there.
     """
-    from impasto.core.names import unknown
     from impasto.core.nets.checkpoints import Zoo
     from impasto.core.settings import Settings
     from impasto.core.stylize.engine import open_engine
 
     settings = Settings()
-    models = {"/".join(names): entry for names, entry in Zoo(settings.models, settings.styles).entries().items()}
-    if name not in models:
-        raise unknown("model", name, models)
-    return Model(name, open_engine(settings).painter(models[name].path), settings)
+    entry = Zoo(settings.models, settings.styles).named(name)
+    return Model(name, open_engine(settings).painter(entry.path), settings)
 
 
 class Model:

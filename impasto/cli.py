@@ -11,14 +11,14 @@ from impasto.commands.encoder import train_encoder
 from impasto.commands.evaluate import evaluate
 from impasto.commands.jobs import jobs
 from impasto.commands.keys import keys
-from impasto.commands.models import convert, keep_style, styles
+from impasto.commands.models import convert, keep_style, models
 from impasto.commands.paint import paint
 from impasto.commands.serve import serve
 from impasto.commands.stylize import stylize
 from impasto.commands.train import train
 from impasto.core.errors import ImpastoError
 
-PAINTING = (serve, stylize, paint, compare, styles, convert)
+PAINTING = (serve, stylize, paint, compare, models, convert)
 TRAINING = (train, evaluate, train_encoder, distil, keep_style, data)
 SERVICE = (jobs, keys)
 

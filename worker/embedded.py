@@ -23,7 +23,7 @@ from impasto.core.logs import log_json
 from impasto.core.settings import Settings
 from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_next
 from impasto.worker.jobs.heartbeat import Liveness
-from impasto.worker.jobs.webhooks import call_webhooks
+from impasto.worker.jobs.webhooks import Caller
 
 LOOK_EVERY = 0.5
 """Seconds between two looks for a job."""
@@ -35,11 +35,11 @@ def supervise(settings: Settings, stop: threading.Event) -> None:
     """Run jobs until `stop`."""
     jobs, storage = Jobs(open_store(settings.store)), open_storage(settings.storage)
     clear_work(settings.work)
-    sign = Liveness(jobs, KINDS)
+    sign, caller = Liveness(jobs, KINDS), Caller(jobs, settings)
 
     def also() -> None:
         sign()
-        call_webhooks(jobs, settings)
+        caller.look()
 
     reaper = Reaper(jobs, storage, settings, also)
     reaper.start()

@@ -24,7 +24,7 @@ from impasto.core.logs import log_json
 from impasto.core.settings import Settings
 from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_next
 from impasto.worker.jobs.heartbeat import Liveness
-from impasto.worker.jobs.webhooks import call_webhooks
+from impasto.worker.jobs.webhooks import Caller
 
 app = Celery("impasto", broker=Settings().broker or "redis://localhost:6379/0")
 app.conf.update(
@@ -77,12 +77,12 @@ def _keep(**_: object) -> None:
     jobs, storage = Jobs(open_store(settings.store)), open_storage(settings.storage)
     clear_work(settings.work)
 
-    sign = Liveness(jobs, set(KINDS) & set(app.amqp.queues.consume_from))
+    sign, caller = Liveness(jobs, set(KINDS) & set(app.amqp.queues.consume_from)), Caller(jobs, settings)
 
     def also() -> None:
         sign()
         publish_waiting(jobs)
-        call_webhooks(jobs, settings)
+        caller.look()
 
     Reaper(jobs, storage, settings, also).start()
 

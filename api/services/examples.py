@@ -3,7 +3,7 @@
 from hashlib import sha256
 from pathlib import Path
 
-from impasto.core.files import file_sha256, write_bytes
+from impasto.core.files import FileCache, file_sha256, write_bytes
 from impasto.core.params import PaintParams
 from impasto.core.pictures.codec import decode, encode
 from impasto.core.stylize.engine import FORM, Engine
@@ -21,17 +21,13 @@ class Examples:
     def __init__(self, engine: Engine, cache: Path) -> None:
         self.engine, self.folder = engine, cache / "examples"
         self._cat = CAT.read_bytes()
-        self._keys: dict[tuple[Path, int, int], str] = {}  # by path, time and size: hashing takes a moment
+        self.key = FileCache(self._hash)
+        """Of a checkpoint: changes with whatever changes the picture."""
 
-    def key(self, checkpoint: Path) -> str:
-        """Changes with whatever changes the picture."""
-        stat = checkpoint.stat()
-        version = checkpoint, stat.st_mtime_ns, stat.st_size
-        if version not in self._keys:
-            params = _params(checkpoint).model_dump_json().encode()
-            parts = file_sha256(checkpoint).encode(), self._cat, params, bytes([QUALITY, FORM])
-            self._keys[version] = sha256(b"\0".join(parts)).hexdigest()[:32]
-        return self._keys[version]
+    def _hash(self, checkpoint: Path) -> str:
+        params = _params(checkpoint).model_dump_json().encode()
+        parts = file_sha256(checkpoint).encode(), self._cat, params, bytes([QUALITY, FORM])
+        return sha256(b"\0".join(parts)).hexdigest()[:32]
 
     def kept(self, key: str) -> bytes | None:
         """The picture, if it was made before."""

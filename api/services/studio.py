@@ -14,12 +14,13 @@ from impasto.api.services.examples import Examples
 from impasto.api.services.slots import Slots
 from impasto.api.services.upload_cache import UploadCache
 from impasto.core.errors import Stopping
+from impasto.core.names import ARCHES
 from impasto.core.nets.checkpoints import Zoo
 from impasto.core.params import CompareParams, PaintParams
 from impasto.core.pictures.codec import Bytes, Picture, encode
 from impasto.core.pictures.sandbox import Terms, open_sandbox
 from impasto.core.settings import Settings
-from impasto.core.stylize.budget import PAINTED, Budget, Work
+from impasto.core.stylize.budget import Budget, Work
 from impasto.core.stylize.compare import compare
 from impasto.core.stylize.engine import Painter, open_engine
 from impasto.core.stylize.stylize import paint
@@ -126,7 +127,7 @@ class Studio:
         """Bytes of a photograph -> a sheet of what each model asked for paints of it. Raises what `stylize` raises."""
         watch = Stopwatch()
         models = self.zoo.select(params.arch, params.dataset, params.style)
-        costliest = max((arch for arch, _, _ in models), key=lambda arch: PAINTED[arch])
+        costliest = max((arch for arch, _, _ in models), key=lambda arch: ARCHES[arch].memory)
         with self.sandbox.open(data) as sent:
             work = Work(sent.height, sent.width, costliest, params.seen_side, params.painted_side, len(models))
             with self.budget.room(work):

@@ -15,7 +15,7 @@ from torch import Tensor
 from impasto.core.device import has_bfloat16
 from impasto.core.errors import BadParameter
 from impasto.core.gatys.size import optimised
-from impasto.core.gatys.state import Run, to_pixels, to_rgb
+from impasto.core.gatys.state import Run
 from impasto.core.gatys.style import Style
 from impasto.core.losses.networks import LossNetworks
 from impasto.core.losses.objective import Loss
@@ -23,6 +23,8 @@ from impasto.core.losses.recolour import recoloured
 from impasto.core.memory import keep_memory
 from impasto.core.params import GatysParams
 from impasto.core.pictures.codec import Bytes, Picture, resize
+from impasto.core.pictures.tensors import to_array, to_tensor
+from impasto.core.resume import Identity
 from impasto.core.stylize.stylize import with_colors_of
 
 SAVING = 20  # times what saving took last is worked before it is done again: the state of a large picture is large
@@ -72,10 +74,10 @@ def paint_pixels(
     height, width = optimised(picture.height, picture.width, params)
     small = resize(picture.rgb, height, width)
     identity = _identity(picture, style, params, networks)
-    run = Run(params, to_pixels(_beginning(small, style, params), device))
-    if state and state.exists():
+    run = Run(params, to_tensor(_beginning(small, style, params), device))
+    if state:
         run.load(state, identity)
-    loss = painting_loss(params, style, networks, to_pixels(small, device))
+    loss = painting_loss(params, style, networks, to_tensor(small, device))
     first, begun = run.done, time.monotonic()
     last = saved = begun
     took = 0.0
@@ -96,7 +98,7 @@ def paint_pixels(
             took = saved - now
         if stop:
             break
-    return _finished(to_rgb(run.best), picture, params)
+    return _finished(to_array(run.best), picture, params)
 
 
 def painting_loss(params: GatysParams, style: Style, networks: LossNetworks, photograph: Tensor) -> Loss:
@@ -122,10 +124,10 @@ def _beginning(photograph: Bytes, style: Style, params: GatysParams) -> Bytes:
     if params.init == "content":
         return photograph
     if params.init == "recoloured":
-        return to_rgb(recoloured(to_pixels(photograph, "cpu"), style.targets.to("cpu").colours))
+        return to_array(recoloured(to_tensor(photograph), style.targets.to("cpu").colours))
     if params.init == "random":
         noise = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(params.seed))
-        return to_rgb(127.5 + NOISE * noise)
+        return to_array(127.5 + NOISE * noise)
     if style.image is None:
         raise BadParameter("init=style needs the style's picture.")
     return np.array(ImageOps.fit(Image.fromarray(style.image), (width, height), Image.Resampling.LANCZOS))
@@ -135,7 +137,7 @@ def _preview(run: Run, picture: Picture) -> Callable[[], Picture]:
     best = run.best
 
     def painting() -> Picture:
-        rgb = to_rgb(best)
+        rgb = to_array(best)
         alpha = picture.alpha
         size = rgb.shape[0], rgb.shape[1]
         small = Picture(resize(picture.rgb, *size), alpha if alpha is None else resize(alpha, *size))
@@ -152,7 +154,7 @@ def _finished(rgb: Bytes, picture: Picture, params: GatysParams) -> Picture:
     return Picture(painting, picture.alpha)
 
 
-def _identity(picture: Picture, style: Style, params: GatysParams, networks: LossNetworks) -> dict[str, str]:
+def _identity(picture: Picture, style: Style, params: GatysParams, networks: LossNetworks) -> Identity:
     """Facts that must be the same for a run to go on: parameters, picture, style and loss networks."""
     return {
         "parameters": params.model_dump_json(),

@@ -6,11 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from impasto.core.errors import BadParameter
-from impasto.core.files import replacing
 from impasto.core.losses.objective import Loss
-from impasto.core.params import GatysParams, differences
-from impasto.core.pictures.codec import Bytes
+from impasto.core.params import GatysParams
+from impasto.core.resume import Identity, load_state, save_state
 
 HISTORY = 20  # steps that L-BFGS remembers
 FIRST_MOVE = 1.0  # levels that L-BFGS moves a pixel by or so, before it knows any curvature
@@ -49,31 +47,22 @@ class Run:
         self.done += 1
         return values
 
-    def save(self, path: Path, identity: dict[str, str]) -> None:
-        """Write all of it to `path`, with what it may go on with."""
+    def save(self, path: Path, identity: Identity) -> None:
+        """Write the state to `path`, with the identity of the run."""
         state = {
-            "identity": identity,
             "done": self.done,
             "units": self.units.detach(),
             "optimiser": self.optimiser.state_dict(),
             "best": self.best,
             "best_loss": self.best_loss,
         }
-        with replacing(path) as temporary:
-            torch.save(state, temporary)
+        save_state(path, identity, state)
 
-    def load(self, path: Path, identity: dict[str, str]) -> None:
-        """Go on from `path`. Raises BadParameter where that holds no run, or one of another identity."""
-        try:
-            state = torch.load(path, map_location=self.units.device, weights_only=True)
-            other = differences(state["identity"], identity, self.params)
-        except Exception as error:  # torch.load has no error of its own for a damaged file
-            raise BadParameter(f"{path} holds no state of a painting: remove it to start anew.") from error
-        if other:
-            raise BadParameter(
-                f"{path} holds a painting with other {' and '.join(other)}. Give the same again to go on with it, or "
-                "another file to start anew."
-            )
+    def load(self, path: Path, identity: Identity) -> None:
+        """Go on from the state at `path`, if there is one. Raises what `load_state` raises."""
+        state = load_state(path, identity, self.params, self.units.device)
+        if state is None:
+            return
         self.done, self.best, self.best_loss = state["done"], state["best"], state["best_loss"]
         self.units = state["units"].requires_grad_()
         self.optimiser = _optimiser(self.params, self.units)
@@ -87,13 +76,3 @@ def _optimiser(params: GatysParams, units: Tensor) -> torch.optim.Optimizer:
         return torch.optim.Adam([units], params.lr / UNIT)
     first = FIRST_MOVE / UNIT * units.numel()
     return torch.optim.LBFGS([units], lr=first, max_iter=1, history_size=HISTORY, tolerance_grad=0, tolerance_change=0)
-
-
-def to_pixels(rgb: Bytes, device: str) -> Tensor:
-    """uint8 (H, W, 3) -> float32 (1, 3, H, W), 0..255."""
-    return torch.from_numpy(rgb).to(device).permute(2, 0, 1)[None].float().contiguous()
-
-
-def to_rgb(pixels: Tensor) -> Bytes:
-    """(1, 3, H, W), any values -> uint8 (H, W, 3), cut off at 0 and 255."""
-    return pixels[0].permute(1, 2, 0).clamp(0, 255).round().byte().cpu().numpy()

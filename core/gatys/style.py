@@ -11,18 +11,11 @@ from torch import Tensor
 from impasto.core.errors import BadParameter
 from impasto.core.losses.gram_files import StyleTargets, load_targets, style_targets
 from impasto.core.losses.recolour import Colours
+from impasto.core.losses.style_image import StyleImage
 from impasto.core.nets.vgg import VGG16
 from impasto.core.nets.weights import check_recipe
 from impasto.core.params import STYLE_SIZE, GatysParams
 from impasto.core.pictures.codec import Bytes
-
-
-@dataclass(frozen=True, eq=False)
-class StyleImage:
-    """A style's picture: uint8 RGB (H, W, 3), and the SHA-256 of its file."""
-
-    rgb: Bytes
-    sha256: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +42,7 @@ def find_style(params: GatysParams, images: Sequence[StyleImage], folder: Path, 
     weights = params.style_blend or (1.0,) * len(images)
     if len(weights) != len(images):
         raise BadParameter(f"style_blend has {len(weights)} weights for {len(images)} style pictures: give one each.")
-    targets = [
-        style_targets(image.rgb, image.sha256, params.style_side, params.scales, params.style_layers, vgg)
-        for image in images
-    ]
+    targets = [style_targets(image, params.style_side, params.scales, params.style_layers, vgg) for image in images]
     return Style(blended(targets, weights), images[0].rgb)
 
 

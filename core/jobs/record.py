@@ -1,10 +1,13 @@
 """The record of a job, and the store that keeps records. `core.jobs.transitions` changes them."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from impasto.core.jobs.webhooks import host_of
 
 Kind = Literal["gatys", "train"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
@@ -71,7 +74,8 @@ class Job(BaseModel):
     error: Failure | None = None
     started: AwareDatetime | None = None
     finished: AwareDatetime | None = None
-    calls: int = Field(0, description="times that the webhook was called")
+    calls: int = Field(0, description="calls of the webhook that were begun")
+    call_at: float = Field(0, description="the webhook's next call, not before; seconds since 1970")
     notified: bool = Field(False, description="the webhook has taken a call, or was given up")
     version: int = Field(0, description="raised by every change")
 
@@ -93,7 +97,19 @@ class Job(BaseModel):
             lists |= {f"{which} of {self.owner}" for which in lists}
         if self.over and not self.cleared:
             lists.add("to clear")
-        return lists | {"unnotified"} if self.over and self.webhook and not self.notified else lists
+        return lists
+
+    @property
+    def webhook_due(self) -> float | None:
+        """The time of the webhook's next call, seconds since 1970; None where none is to come."""
+        if not self.webhook or not self.finished or self.notified:
+            return None
+        return max(self.call_at, self.finished.timestamp())
+
+    @property
+    def webhook_client(self) -> str:
+        """The client that the webhook's calls are counted for: its key, or where it has none the receiving host."""
+        return f"key {self.owner}" if self.owner else f"host {host_of(self.webhook or '')}"
 
     @property
     def names(self) -> set[str]:
@@ -159,6 +175,12 @@ class Store(Protocol):
 
     def stored(self, client: str) -> int:
         """The bytes that the jobs of a client have in the storage: the sum of `Job.stored`."""
+
+    def webhook_clients(self, by: float) -> Sequence[str]:
+        """Clients with a webhook that is to be called by that time, seconds since 1970. In no order."""
+
+    def webhooks_due(self, client: str, by: float, limit: int) -> Sequence[Job]:
+        """Jobs of a client whose webhook is to be called by that time, the longest due first."""
 
     def holder(self, name: str) -> str | None:
         """The id of the job that has this name."""

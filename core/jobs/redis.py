@@ -27,10 +27,26 @@ local function count_stored(client, more)
     end
 end
 """
+"""Adds to the bytes that a client has stored."""
+
+SCHEDULE = """
+local function schedule(job, due)
+    local webhooks = 'impasto:webhooks:' .. job.client
+    if due then redis.call('ZADD', webhooks, due, job.id) else redis.call('ZREM', webhooks, job.id) end
+    local first = redis.call('ZRANGE', webhooks, 0, 0, 'WITHSCORES')
+    if first[1] then
+        redis.call('ZADD', 'impasto:webhooks', first[2], job.client)
+    else
+        redis.call('ZREM', 'impasto:webhooks', job.client)
+    end
+end
+"""
+"""Puts a job's webhook among those of its client, by when it is due, and the client among all, by its first one."""
 
 # KEYS: none, since all of them follow from the arguments; one Redis, not a cluster.
 ADD = (
-    COUNT_STORED
+    SCHEDULE
+    + COUNT_STORED
     + """
 local job = cjson.decode(ARGV[1])
 if redis.call('EXISTS', 'impasto:job:' .. job.id) == 1 then return false end
@@ -40,6 +56,7 @@ for _, name in ipairs(job.names) do
 end
 redis.call('HSET', 'impasto:job:' .. job.id, 'record', job.record, 'version', job.version)
 for _, list in ipairs(job.lists) do redis.call('ZADD', 'impasto:list:' .. list, job.created, job.id) end
+if job.due then schedule(job, job.due) end
 for _, name in ipairs(job.names) do redis.call('SET', 'impasto:name:' .. name, job.id) end
 count_stored(job.stored_by, job.stored)
 return false
@@ -47,13 +64,15 @@ return false
 )
 
 REPLACE = (
-    COUNT_STORED
+    SCHEDULE
+    + COUNT_STORED
     + """
 local old, new = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
 if redis.call('HGET', 'impasto:job:' .. old.id, 'version') ~= old.version then return 0 end
 redis.call('HSET', 'impasto:job:' .. old.id, 'record', new.record, 'version', new.version)
 for _, list in ipairs(old.lists) do redis.call('ZREM', 'impasto:list:' .. list, old.id) end
 for _, list in ipairs(new.lists) do redis.call('ZADD', 'impasto:list:' .. list, new.created, new.id) end
+if old.due ~= new.due then schedule(new, new.due) end
 for _, name in ipairs(old.names) do redis.call('DEL', 'impasto:name:' .. name) end
 for _, name in ipairs(new.names) do redis.call('SET', 'impasto:name:' .. name, new.id) end
 count_stored(new.stored_by, new.stored - old.stored)
@@ -62,12 +81,14 @@ return 1
 )
 
 REMOVE = (
-    COUNT_STORED
+    SCHEDULE
+    + COUNT_STORED
     + """
 local job = cjson.decode(ARGV[1])
 if redis.call('HGET', 'impasto:job:' .. job.id, 'version') ~= job.version then return 0 end
 redis.call('DEL', 'impasto:job:' .. job.id)
 for _, list in ipairs(job.lists) do redis.call('ZREM', 'impasto:list:' .. list, job.id) end
+if job.due then schedule(job, nil) end
 for _, name in ipairs(job.names) do redis.call('DEL', 'impasto:name:' .. name) end
 if ARGV[2] ~= '' then redis.call('SET', 'impasto:expired:' .. job.id, '1', 'EX', ARGV[2]) end
 count_stored(job.stored_by, -job.stored)
@@ -127,12 +148,8 @@ class RedisStore:
             if after:
                 rank: Any = self._redis.zrevrank(key, after.id) if newest else self._redis.zrank(key, after.id)
                 first = int(rank) + 1 if rank is not None else self._place(key, after, newest)
-            ids = self._redis.zrange(key, first, first + limit - 1, desc=newest)
-            with self._redis.pipeline(transaction=False) as pipeline:
-                for id in ids:
-                    pipeline.hget(f"{PREFIX}job:{id!s}", "record")
-                records = pipeline.execute()
-        return [Job.model_validate_json(record) for record in records if record is not None]
+            ids: Any = self._redis.zrange(key, first, first + limit - 1, desc=newest)
+        return self._jobs(ids)
 
     def count(self, name: str) -> int:
         with _errors():
@@ -143,6 +160,16 @@ class RedisStore:
         with _errors():
             found: Any = self._redis.hget(f"{PREFIX}stored", client)
             return int(found) if found else 0
+
+    def webhook_clients(self, by: float) -> builtins.list[str]:
+        with _errors():
+            found: Any = self._redis.zrangebyscore(f"{PREFIX}webhooks", "-inf", by)
+            return [str(client) for client in found]
+
+    def webhooks_due(self, client: str, by: float, limit: int) -> builtins.list[Job]:
+        with _errors():
+            ids: Any = self._redis.zrangebyscore(f"{PREFIX}webhooks:{client}", "-inf", by, start=0, num=limit)
+        return self._jobs(ids)
 
     def sign(self, kind: str, at: float) -> None:
         with _errors():
@@ -161,6 +188,14 @@ class RedisStore:
     def close(self) -> None:
         self._redis.close()
 
+    def _jobs(self, ids: builtins.list[str]) -> builtins.list[Job]:
+        """The jobs of these ids, but for those that are gone by now."""
+        with _errors(), self._redis.pipeline(transaction=False) as pipeline:
+            for id in ids:
+                pipeline.hget(f"{PREFIX}job:{id}", "record")
+            records = pipeline.execute()
+        return [Job.model_validate_json(record) for record in records if record is not None]
+
     def _place(self, key: str, after: Job, newest: bool) -> int:
         """How many of a list come before a job that has left it."""
         score = after.created.timestamp()
@@ -178,8 +213,11 @@ def _packed(job: Job) -> str:
         "names": sorted(job.names),
         "stored_by": job.client,
         "stored": job.stored,
+        "client": job.webhook_client,
         "record": job.model_dump_json(),
     }
+    if job.webhook_due is not None:
+        packed["due"] = repr(job.webhook_due)
     return json.dumps(packed)
 
 

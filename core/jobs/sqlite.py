@@ -24,10 +24,23 @@ CREATE TABLE IF NOT EXISTS lists (
     name TEXT NOT NULL, created TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (name, created, id)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS stored (client TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS webhooks (
+    client TEXT NOT NULL, due REAL NOT NULL, id TEXT NOT NULL, PRIMARY KEY (client, due, id)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY, id TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS expired (id TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS workers (kind TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
+
+WEBHOOK_CLIENTS = """
+WITH RECURSIVE clients (client) AS (
+    SELECT min(client) FROM webhooks
+    UNION ALL
+    SELECT (SELECT min(client) FROM webhooks WHERE client > clients.client) FROM clients WHERE client IS NOT NULL
+)
+SELECT client FROM clients WHERE (SELECT min(due) FROM webhooks WHERE client = clients.client) <= ?
+"""
+"""From client to client along the primary key: as many steps as there are clients, however many webhooks each has."""
 
 
 class SqliteStore:
@@ -49,6 +62,7 @@ class SqliteStore:
             db.execute("INSERT INTO jobs VALUES (?, ?, ?)", (job.id, job.version, job.model_dump_json()))
             self._enlist(db, job, job.lists)
             self._count_stored(db, job.client, job.stored)
+            self._schedule(db, None, job)
             db.executemany("INSERT INTO names VALUES (?, ?)", [(name, job.id) for name in job.names])
             return None
 
@@ -72,6 +86,7 @@ class SqliteStore:
                 self._delist(db, old, old.lists - new.lists)
                 self._enlist(db, new, new.lists - old.lists)
                 self._count_stored(db, new.client, new.stored - old.stored)
+                self._schedule(db, old, new)
                 db.executemany("DELETE FROM names WHERE name = ?", [(name,) for name in old.names - new.names])
             return bool(done)
 
@@ -85,6 +100,7 @@ class SqliteStore:
             db.execute("DELETE FROM jobs WHERE id = ?", (id,))
             self._delist(db, job, job.lists)
             self._count_stored(db, job.client, -job.stored)
+            self._schedule(db, job, None)
             db.executemany("DELETE FROM names WHERE name = ?", [(name,) for name in job.names])
             db.execute("DELETE FROM expired WHERE at < ?", (now - REMEMBERED,))
             if expired:
@@ -111,6 +127,16 @@ class SqliteStore:
         with self._errors(), self._lock:
             row = self._db.execute("SELECT bytes FROM stored WHERE client = ?", (client,)).fetchone()
         return int(row[0]) if row else 0
+
+    def webhook_clients(self, by: float) -> builtins.list[str]:
+        with self._errors(), self._lock:
+            return [client for (client,) in self._db.execute(WEBHOOK_CLIENTS, (by,))]
+
+    def webhooks_due(self, client: str, by: float, limit: int) -> builtins.list[Job]:
+        query = "SELECT record FROM webhooks JOIN jobs USING (id) WHERE client = ? AND due <= ? ORDER BY due LIMIT ?"
+        with self._errors(), self._lock:
+            rows = self._db.execute(query, (client, by, limit)).fetchall()
+        return [Job.model_validate_json(record) for (record,) in rows]
 
     def sign(self, kind: str, at: float) -> None:
         with self._writing() as db:
@@ -156,6 +182,17 @@ class SqliteStore:
             added = "ON CONFLICT (client) DO UPDATE SET bytes = bytes + excluded.bytes"
             db.execute(f"INSERT INTO stored VALUES (?, ?) {added}", (client, more))
             db.execute("DELETE FROM stored WHERE client = ? AND bytes = 0", (client,))
+
+    def _schedule(self, db: sqlite3.Connection, old: Job | None, new: Job | None) -> None:
+        """Move a job's webhook from the time that it was due to the time that it is due now."""
+        was, will = [
+            (job.webhook_client, job.webhook_due, job.id) if job and job.webhook_due else None for job in (old, new)
+        ]
+        if was != will:
+            if was:
+                db.execute("DELETE FROM webhooks WHERE client = ? AND due = ? AND id = ?", was)
+            if will:
+                db.execute("INSERT INTO webhooks VALUES (?, ?, ?)", will)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

@@ -130,9 +130,15 @@ class Jobs:
                 requeued.append(changed)
         return requeued
 
-    def begin_call(self, job: Job) -> Job | None:
-        """Take on the next call of a job's webhook; None when another worker has."""
-        return self._change(job.id, lambda now: now.calls == job.calls, lambda now: {"calls": now.calls + 1})
+    def begin_call(self, job: Job, pause: float) -> Job | None:
+        """Take on the next call of a job's webhook; None when another worker has. The call after it is due `pause`
+        seconds from now, unless this one is taken."""
+        call_at = self.clock() + pause
+        return self._change(
+            job.id,
+            lambda now: now.calls == job.calls and not now.notified,
+            lambda now: {"calls": now.calls + 1, "call_at": call_at},
+        )
 
     def mark(self, id: str, **changes: Any) -> Job | None:
         """Change what belongs to no state, whatever the state is: files that were erased, a webhook `notified`."""

@@ -18,9 +18,11 @@ from impasto.core.errors import BadCheckpoint
 from impasto.core.files import replacing
 from impasto.core.losses.named_styles import find_kept
 from impasto.core.losses.recolour import Colours, colours_of
+from impasto.core.losses.style_image import StyleImage
 from impasto.core.losses.terms import gram
 from impasto.core.nets.vgg import VGG16
-from impasto.core.pictures.codec import Bytes, resize_short
+from impasto.core.pictures.codec import resize_short
+from impasto.core.pictures.tensors import to_tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,19 +43,17 @@ class StyleTargets:
         return StyleTargets(grams, colours, self.sha256, self.size)
 
 
-def style_targets(rgb: Bytes, sha256: str, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
-    """The targets of a style image, uint8 (H, W, 3), with its short side resized to `size` px, at so many scales."""
+def style_targets(picture: StyleImage, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
+    """Compute the targets of a picture with its short side resized to `size` px, at so many scales."""
     layers = list(layers)
-    picture = (
-        torch.from_numpy(resize_short(rgb, size)).permute(2, 0, 1)[None].float().to(vgg.mean.device)
-    )  # (1, 3, H, W)
-    colours = colours_of(picture[0])
+    pixels = to_tensor(resize_short(picture.rgb, size), vgg.mean.device)
+    colours = colours_of(pixels[0])
     grams = []
     with torch.no_grad():
         for k in range(scales):
-            picture = halved(picture) if k else picture
-            grams.append({layer: gram(f)[0] for layer, f in vgg(picture, layers).items()})
-    return StyleTargets(tuple(grams), colours, sha256, size)
+            pixels = halved(pixels) if k else pixels
+            grams.append({layer: gram(f)[0] for layer, f in vgg(pixels, layers).items()})
+    return StyleTargets(tuple(grams), colours, picture.sha256, size)
 
 
 def halved(pictures: Tensor) -> Tensor:

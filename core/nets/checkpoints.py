@@ -7,17 +7,20 @@ weights and imports no torch. Weights are float16, or 8 bits (`core.nets.packing
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from impasto.core.errors import BadCheckpoint, BadParameter
-from impasto.core.files import replacing
-from impasto.core.names import STRIDES, is_name, unknown
+from impasto.core.errors import BadCheckpoint, BadParameter, NotFound
+from impasto.core.files import FileCache, replacing
+from impasto.core.names import ARCHES, is_name, unknown
 from impasto.core.params import TrainParams
 
 if TYPE_CHECKING:
@@ -29,9 +32,14 @@ log = logging.getLogger("impasto")
 
 SUFFIX = ".safetensors"
 
+NO_MODELS = (
+    "The installed package has no models: clone the repository and set IMPASTO_MODELS to its folder models/, or train "
+    "one (impasto train). Searched:"
+)
+
 
 class Card(BaseModel):
-    """The description of a checkpoint, in its file. Fields of a later version are ignored."""
+    """The description of a checkpoint, in its file. `read_card` leaves out fields that are not known here."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -59,7 +67,7 @@ class Card(BaseModel):
 
     @property
     def stride(self) -> int:
-        return STRIDES[self.params.arch]
+        return ARCHES[self.params.arch].stride
 
 
 def save(path: Path, net: Net, card: Card) -> None:
@@ -75,18 +83,37 @@ def save(path: Path, net: Net, card: Card) -> None:
 
 
 def read_card(path: Path) -> Card:
-    """The card, from the header alone. Raises BadCheckpoint."""
+    """Read the card, from the header alone. Warns once of fields that this version does not know, and ignores them.
+
+    Raises BadCheckpoint where there is no card, or a field that this version needs is missing or wrong.
+    """
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
-        return Card.model_validate_json(metadata["card"])
+        fields = json.loads(metadata["card"])
+        ignored = _take_unknown(fields, Card) + _take_unknown(fields.get("params", {}), TrainParams, "params.")
+        card = Card.model_validate(fields)
     except ValidationError as error:
-        names = ", ".join(".".join(map(str, each["loc"])) or "its form" for each in error.errors())
+        names = ", ".join(".".join(map(str, each["loc"])) for each in error.errors())
         raise BadCheckpoint(
-            f"{path} has a card of another version (it differs in {names}): train it again, or delete it."
+            f"{path} has a card of another version: {names} cannot be read. Train it again, or delete it."
         ) from error
-    except (OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
         raise BadCheckpoint(f"{path} is not a checkpoint of ours: {error}") from error
+    if ignored:
+        _warn_once(path, ", ".join(ignored))
+    return card
+
+
+def _take_unknown(fields: dict[str, Any], model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Remove the fields that `model` does not have, and name them; not those that are null, false, 0 or empty."""
+    taken = {name: fields.pop(name) for name in sorted(fields.keys() - model.model_fields.keys())}
+    return [f"{prefix}{name}={value!r}" for name, value in taken.items() if value]
+
+
+@cache
+def _warn_once(path: Path, fields: str) -> None:
+    log.warning("The card of %s has fields that this version does not know, and ignores: %s.", path, fields)
 
 
 def load(path: Path, vgg16: str = "bundled") -> Net:
@@ -141,24 +168,27 @@ class Zoo:
 
     def __init__(self, *folders: Path) -> None:
         self.folders = folders
-        self._cards: dict[Path, tuple[tuple[int, int], Card | None]] = {}  # with the time and size of the file
+        self._cards = FileCache(_card_of)
 
     def entries(self) -> dict[tuple[str, str, str], Entry]:
-        """Every (arch, dataset, style) there is. What is no checkpoint of ours is passed over, with a warning."""
+        """Every (arch, dataset, style) there is. A file that cannot be read is passed over, with a warning."""
         found = {}
         for folder in self.folders:
             for path in sorted(folder.glob(f"*/*/*{SUFFIX}")):
-                arch, dataset, style = *path.parts[-3:-1], path.stem
-                if all(map(is_name, (arch, dataset, style))) and (card := self._card(path)):
-                    found[(arch, dataset, style)] = Entry(path, card)
+                if not path.name.startswith(".") and (card := self._card(path)):  # with a dot: one being written
+                    found[_names(path)] = Entry(path, card)
         return found
 
     def find(self, arch: str, dataset: str, style: str) -> Entry:
         """Raises NotFound with the models there are and the nearest."""
-        entries = self.entries()
-        if (arch, dataset, style) not in entries:
-            raise unknown("model", f"{arch}/{dataset}/{style}", ("/".join(key) for key in entries))
-        return entries[(arch, dataset, style)]
+        return self.named(f"{arch}/{dataset}/{style}")
+
+    def named(self, name: str) -> Entry:
+        """The model of a whole name, ARCH/DATASET/STYLE. Raises NotFound as `find`."""
+        models = {"/".join(names): entry for names, entry in self.entries().items()}
+        if name not in models:
+            raise self._unknown(name, models)
+        return models[name]
 
     def warm_start(self, params: TrainParams) -> Path | None:
         """The checkpoint that a training starts from, if it names one.
@@ -167,7 +197,7 @@ class Zoo:
         """
         if params.warm_start is None:
             return None
-        entry = self.find(*params.warm_start.split("/"))
+        entry = self.named(params.warm_start)
         if entry.card.params.upsample != params.upsample:
             raise BadParameter(
                 f"{params.warm_start} was trained with upsample={entry.card.params.upsample}, not {params.upsample}: "
@@ -186,22 +216,37 @@ class Zoo:
             if all(name in (None, part) for name, part in zip(wanted, key, strict=True))
         }
         if not found:
-            raise unknown("model", "/".join(name or "*" for name in wanted), ("/".join(key) for key in entries))
+            raise self._unknown("/".join(name or "*" for name in wanted), ("/".join(key) for key in entries))
         return found
 
+    def _unknown(self, name: str, models: Iterable[str]) -> NotFound:
+        models = list(models)
+        return unknown("model", name, models, "" if models else f" {NO_MODELS} {' and '.join(map(str, self.folders))}.")
+
     def _card(self, path: Path) -> Card | None:
-        """The card, read anew when the file has changed; None for a file that is gone or none of ours."""
+        """The card; None for a file that is gone, or that is not a checkpoint of ours."""
         try:
-            stat = path.stat()
-            version = (stat.st_mtime_ns, stat.st_size)
-            if path not in self._cards or self._cards[path][0] != version:
-                self._cards[path] = (version, _card_of(path))
-            return self._cards[path][1]
+            return self._cards(path)
         except FileNotFoundError:
             return None
 
 
+def _names(path: Path) -> tuple[str, str, str]:
+    """Network, dataset and style, by the path of a checkpoint."""
+    return path.parts[-3], path.parts[-2], path.stem
+
+
 def _card_of(path: Path) -> Card | None:
+    arch, dataset, style = _names(path)
+    if arch not in ARCHES or not is_name(dataset) or not is_name(style):
+        log.warning(
+            "A model is passed over: %s is not named ARCH/DATASET/STYLE%s, with %s as ARCH and the others of a-z, 0-9, "
+            "_ and -.",
+            path,
+            SUFFIX,
+            " or ".join(ARCHES),
+        )
+        return None
     try:
         return read_card(path)
     except BadCheckpoint as error:

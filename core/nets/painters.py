@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from impasto.core.errors import BadParameter
-from impasto.core.names import STRIDES, Upsample, padding, unknown
+from impasto.core.names import ARCHES, Upsample, padding, unknown
 from impasto.core.nets.vgg import VGG16
 
 PIXEL_MEAN, PIXEL_SCALE = 127.5, 64.0
@@ -102,7 +102,7 @@ class Net(nn.Module):
 class AONet(Net):
     """The report's 'AO' network, 1.68 M parameters: InstanceNorm after every convolution but the last."""
 
-    stride = STRIDES["aonet"]
+    stride = ARCHES["aonet"].stride
 
     def __init__(self, upsample: Upsample = "nearest") -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class VGG16Net(Net):
     there.
     """
 
-    stride = STRIDES["vgg16"]
+    stride = ARCHES["vgg16"].stride
     frozen = ("encoder",)
 
     def __init__(self, encoder: VGG16, upsample: Upsample = "nearest") -> None:

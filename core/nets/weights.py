@@ -4,14 +4,13 @@ command line check before any work starts."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from impasto.core.errors import BadCheckpoint, BadParameter, NotFound, Unavailable
-from impasto.core.files import file_sha256
+from impasto.core.files import FileCache, file_sha256
 from impasto.core.settings import ROOT
 
 if TYPE_CHECKING:
@@ -43,13 +42,15 @@ ENCODER = Bundled(MODELS / "encoder.safetensors", "14715f138b5cc138cdc2377e9ee63
 IMAGENET_SHA256 = "88682ab5"  # its beginning, which torchvision's file has in its name
 
 
-@cache
+_hashes = FileCache(file_sha256)
+
+
 def loss_network_sha256(source: str) -> str | None:
     """The hash of a source, or its beginning; None for a file that is missing: loading tells."""
     if source in ("bundled", "imagenet"):
         return FRONT.sha256 if source == "bundled" else IMAGENET_SHA256
     path = Path(source)
-    return file_sha256(path) if path.is_file() else None
+    return _hashes(path) if path.is_file() else None
 
 
 def check_recipe(recipe: str, source: str) -> None:

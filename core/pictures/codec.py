@@ -9,14 +9,15 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, TiffImagePlugin
 
-from impasto.core.errors import BadParameter
-from impasto.core.pictures.guard import DEFAULT_LIMITS, Limits, check, check_pixels, fit, opened, with_short_side
+from impasto.core.errors import BadParameter, BadPicture, NotFound
+from impasto.core.pictures.guard import DEFAULT_LIMITS, OWN, Limits, check, check_pixels, fit, opened, with_short_side
 
 Format = Literal["png", "jpeg", "webp"]
 Bytes = NDArray[np.uint8]
@@ -71,6 +72,17 @@ def pixels(
     colours, alpha = _split(image)
     rgb = _to_srgb(colours, image.info.get("icc_profile"))
     return Picture(_array(rgb, new), None if alpha is None else _array(alpha, new))
+
+
+def read_picture(path: Path, limits: Limits = OWN) -> Picture:
+    """Read and decode the file at `path`. Raises NotFound where there is none, BadPicture where it cannot be read, and
+    what `decode` raises."""
+    try:
+        return decode(path.read_bytes(), limits)
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no picture at {path}.") from error
+    except OSError as error:
+        raise BadPicture(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def encode(picture: Picture, format: Format, **options: int) -> bytes:

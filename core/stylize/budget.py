@@ -9,15 +9,11 @@ from math import ceil
 
 from impasto.core.errors import Busy, TooLarge
 from impasto.core.memory import memory_limit
-from impasto.core.names import MIN_SIDE
+from impasto.core.names import ARCHES, MIN_SIDE
 from impasto.core.params import MAX_PAINTED
 from impasto.core.pictures.guard import fit
 from impasto.core.stylize.stylize import seen
 
-PAINTED = {"aonet": 320, "vgg16": 560}
-"""Bytes that a network works with, for each pixel that it is shown: measured in float32 at 3 megapixels."""
-PACE = {"aonet": 1.0, "vgg16": 2.3}
-"""Seconds for each pixel that a network is shown, one against another."""
 PICTURE = 40
 """Bytes for each pixel of a picture that is decoded, painted and encoded."""
 SHARE = 0.7
@@ -54,7 +50,7 @@ class Work:
     @property
     def memory(self) -> int:
         """Bytes."""
-        return PICTURE * self.height * self.width + PAINTED.get(self.arch or "", 0) * self.shown
+        return PICTURE * self.height * self.width + (ARCHES[self.arch].memory if self.arch else 0) * self.shown
 
 
 class Budget:
@@ -66,7 +62,7 @@ class Budget:
         self.seconds, self.painted = seconds, painted
         self._taken = 0
         self._under_way = 0.0  # seconds, as far as they are known
-        self._pace = 0.0  # seconds a pixel of a network whose PACE is 1
+        self._pace = 0.0  # seconds a pixel of a network whose `pace` is 1
         self._lock = threading.Lock()
 
     @contextmanager
@@ -88,13 +84,14 @@ class Budget:
 
     def expected(self, work: Work) -> float:
         """Seconds; 0 where nothing has been painted yet."""
-        return self._pace * PACE.get(work.arch or "", 0.0) * work.shown * work.models
+        pace = self._pace * ARCHES[work.arch].pace if work.arch else 0
+        return pace * work.shown * work.models
 
     def learn(self, arch: str, shown: int, seconds: float) -> None:
         """That a network took so long for so many pixels. Much can slow a painting down, other paintings or a first
         size, and nothing makes one faster than it is: a faster one counts for more."""
         if shown >= LEARN_FROM:
-            pace = seconds / shown / PACE[arch]
+            pace = seconds / shown / ARCHES[arch].pace
             with self._lock:
                 self._pace += (pace - self._pace) * (0.5 if pace < self._pace else 0.1 if self._pace else 1)
 

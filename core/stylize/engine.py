@@ -21,7 +21,7 @@ import numpy as np
 
 from impasto.core.device import cpu_precision, find_device, has_openvino, import_openvino, openvino_core
 from impasto.core.errors import NotFound
-from impasto.core.files import replacing_folder
+from impasto.core.files import replacing_folder, stamp
 from impasto.core.names import Device, padding
 from impasto.core.nets import checkpoints
 from impasto.core.pictures.codec import Bytes
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 Painter = Callable[[Bytes], Bytes]
 """uint8 RGB (H, W, 3), from 16 px a side -> its painting, of the same shape. Safe to call from many threads."""
+
+_Key = tuple[Path, tuple[int, int]]
+"""A checkpoint file, and its stamp: another when the file has changed."""
 
 FORM = 3  # of what is kept on disk of the models: raise it when what the networks compute changes
 _KEEP_PIXELS = 2_000_000  # a larger picture's working memory, about 350 bytes a pixel, is given back after it
@@ -56,18 +59,17 @@ class Engine:
         self.cache, self.converted = cache, converted or cache
         self.threads, self.loaded, self.vgg16 = threads, loaded, vgg16
         self.device = find_device(device)
-        self._painters: OrderedDict[str, Painter] = OrderedDict()
+        self._painters: OrderedDict[_Key, Painter] = OrderedDict()
         self.found = self.made = 0  # painters asked for that were loaded, and that were not
         self._lock = threading.Lock()
-        self._making: dict[str, threading.Lock] = {}
+        self._making: dict[_Key, threading.Lock] = {}
 
     def painter(self, path: Path) -> Painter:
         """The painter of the checkpoint at `path`. Raises BadCheckpoint, or NotFound where it is gone."""
         try:
-            stat = path.stat()
+            key = path.resolve(), stamp(path)
         except FileNotFoundError as error:
             raise NotFound(f"The model at {path} is gone.") from error
-        key = f"{path.resolve()}:{stat.st_mtime_ns}:{stat.st_size}"
         with self._lock:
             if painter := self._recall(key):
                 return painter
@@ -88,7 +90,7 @@ class Engine:
                     self._painters.popitem(last=False)
         return painter
 
-    def _recall(self, key: str) -> Painter | None:
+    def _recall(self, key: _Key) -> Painter | None:
         if key in self._painters:
             self._painters.move_to_end(key)
             self.found += 1

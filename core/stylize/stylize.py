@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image
 
 from impasto.core.errors import BadParameter, TooLarge
-from impasto.core.names import MIN_SIDE
-from impasto.core.params import ENLARGED, MAX_PAINTED, PaintParams
+from impasto.core.names import ARCHES, MIN_SIDE
+from impasto.core.params import MAX_PAINTED, PaintParams
 from impasto.core.pictures.codec import Bytes, Picture, resize, shrink
 from impasto.core.stylize.engine import Painter
 
@@ -38,12 +38,12 @@ def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: 
 
 
 def seen(height: int, width: int, paint_size: int | str, arch: str) -> tuple[int, int]:
-    """Height and width that the network sees: `paint_size` on the long side, but at most `ENLARGED` times the picture's
-    own; 16 px at least."""
+    """Height and width that the network sees: `paint_size` on the long side, but at most `scale` times the picture's
+    own (`ARCHES`); 16 px at least."""
     if isinstance(paint_size, str):
         return height, width
     longer = max(height, width)
-    side = min(paint_size, ENLARGED[arch] * longer)
+    side = min(paint_size, ARCHES[arch].scale * longer)
     down, across = (max(round(own * side / longer), min(MIN_SIDE, own)) for own in (height, width))
     return down, across
 

@@ -9,7 +9,7 @@ from impasto.commands.stylize import format_of
 from impasto.core.files import write_bytes
 from impasto.core.nets.checkpoints import Zoo
 from impasto.core.params import CompareParams
-from impasto.core.pictures.codec import decode, encode
+from impasto.core.pictures.codec import encode, read_picture
 from impasto.core.stylize.compare import compare as make_sheet
 from impasto.core.stylize.engine import open_engine
 from impasto.options import given, options, read_settings, validated
@@ -27,6 +27,6 @@ def compare(photograph: Path, output: Path | None, **flags: Any) -> None:
     params, settings = validated(lambda: CompareParams(**given(flags))), read_settings()
     format = format_of(output)
     models = Zoo(settings.models, settings.styles).select(params.arch, params.dataset, params.style)
-    picture = decode(photograph.read_bytes(), settings.limits)
+    picture = read_picture(photograph, settings.limits)
     write_bytes(output, encode(make_sheet(models, open_engine(settings).painter, picture, params), format))
     click.echo(str(output))

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from impasto.api.keys import Keys
+from impasto.core.jobs.webhooks import webhook_secret
 from impasto.options import read_settings
 
 
@@ -18,7 +19,7 @@ def keys(context: click.Context, file: Path | None) -> None:
     path = file or read_settings().keys
     if not path:
         raise click.UsageError(
-            "Say which file: impasto keys --file keys, or IMPASTO_KEYS=keys, which the service reads."
+            "Name the file of keys: impasto keys --file keys, or IMPASTO_KEYS=keys, which the service reads."
         )
     context.obj = Keys(Path(path))
 
@@ -31,8 +32,24 @@ def keys(context: click.Context, file: Path | None) -> None:
 @click.option("--rate", type=click.IntRange(min=1), help="Requests a minute.  [default: IMPASTO_RATE]")
 @click.pass_obj
 def add_key(keys: Keys, name: str, scopes: tuple[str, ...], rate: int | None) -> None:
-    """Make a key and print it, once: only its hash is kept. Scopes: stylize, jobs, metrics, admin."""
+    """Make a key and print it, once: only its hash is kept. Scopes: stylize, jobs, metrics, admin.
+
+    Where IMPASTO_WEBHOOK_SECRET is set, standard error gets the secret that signs the webhooks of its jobs.
+    """
     click.echo(keys.add(name, scopes, rate))
+    if secret := read_settings().webhook_secret:
+        click.echo(f"Secret of its webhooks: {webhook_secret(secret, name)}", err=True)
+
+
+@keys.command("webhook-secret")
+@click.argument("name")
+@click.pass_obj
+def show_webhook_secret(keys: Keys, name: str) -> None:
+    """Print the secret that signs the webhooks of a key's jobs. It belongs to the key's name."""
+    secret = read_settings().webhook_secret
+    if not secret:
+        raise click.UsageError("Set IMPASTO_WEBHOOK_SECRET as for the service: the secrets of keys come from it.")
+    click.echo(webhook_secret(secret, keys.named(name).name))
 
 
 @keys.command("list")
@@ -47,5 +64,5 @@ def list_keys(keys: Keys) -> None:
 @click.argument("name")
 @click.pass_obj
 def remove_key(keys: Keys, name: str) -> None:
-    """Take a key away; from then on it opens nothing."""
+    """Remove a key. From then on it opens nothing."""
     keys.remove(name)

@@ -1,22 +1,55 @@
-"""`impasto styles`, `impasto convert` and `impasto keep-style`: the models and styles there are."""
+"""`impasto models`, `impasto convert` and `impasto keep-style`: list models, convert them, and name a style."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from impasto.core.nets.checkpoints import Zoo
+from impasto.core.nets.checkpoints import Entry, Zoo
 from impasto.core.stylize.engine import Engine
 from impasto.options import read_settings
 
 
 @click.command()
-def styles() -> None:
-    """List the models there are."""
+@click.argument("name", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print cards as JSON.")
+def models(name: str | None, as_json: bool) -> None:
+    """List the models, or show the card of the model NAME: the recipe that trained it.
+
+    NAME is ARCH/DATASET/STYLE, such as aonet/coco/wave.
+    """
     settings = read_settings()
-    for (arch, dataset, style), entry in Zoo(settings.models, settings.styles).entries().items():
+    zoo = Zoo(settings.models, settings.styles)
+    if name:
+        entry = zoo.named(name)
+        click.echo(entry.card.model_dump_json(indent=2) if as_json else described(entry))
+        return
+    found = {"/".join(names): entry for names, entry in zoo.entries().items()}
+    if as_json:
+        cards = {name: entry.card.model_dump(mode="json") for name, entry in found.items()}
+        click.echo(json.dumps(cards, indent=2))
+        return
+    for name, entry in found.items():
         p = entry.card.params
         weights = f"content {p.content_weight:g}, style {p.style_weight:g}"
-        click.echo(f"{arch}/{dataset}/{style}: {p.steps} steps of {p.batch} at {p.size} px, {weights}")
+        click.echo(f"{name}: {p.steps} steps of {p.batch} at {p.size} px, {weights}")
+
+
+def described(entry: Entry) -> str:
+    """A card as lines of `field  value`, the parameters of the training first; and how to train the model again."""
+    card = entry.card.model_dump(mode="json")
+    fields = {"file": entry.path, **card.pop("params"), **card}
+    lines = [f"{name:22}{_text(value)}" for name, value in fields.items()]
+    return "\n".join([*lines, "", f"Train it again: impasto train --again {entry.path}"])
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(part)}" for name, part in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
 @click.command()

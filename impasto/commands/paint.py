@@ -13,11 +13,9 @@ from tqdm import tqdm
 
 from impasto.commands.stylize import format_of, pairs
 from impasto.core.device import find_device
-from impasto.core.errors import BadPicture, NotFound
-from impasto.core.files import file_sha256, write_bytes
+from impasto.core.files import write_bytes
 from impasto.core.params import GatysParams
-from impasto.core.pictures.codec import Picture, decode, encode
-from impasto.core.pictures.guard import Limits
+from impasto.core.pictures.codec import encode, read_picture
 from impasto.options import given, options, read_settings, validated
 
 if TYPE_CHECKING:
@@ -42,17 +40,17 @@ PROGRESS = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # without t
 def paint(photograph: Path, output: Path | None, style_images: tuple[Path, ...], **flags: Any) -> None:
     """Paint PHOTOGRAPH by optimising its pixels: slow, and at its best. Ctrl-C keeps the best picture so far."""
     from impasto.core.gatys.optimise import paint_pixels
-    from impasto.core.gatys.style import StyleImage, find_style
+    from impasto.core.gatys.style import find_style
     from impasto.core.losses.networks import load_loss_networks
+    from impasto.core.losses.style_image import read_style_image
 
     params, settings = validated(lambda: GatysParams(**given(flags))), read_settings()
     name = params.style or (style_images[0].stem if style_images else "")
     ((_, painting),) = pairs(photograph, output, name)
     networks = load_loss_networks(settings.vgg16)
-    limits = settings.limits
-    images = [StyleImage(_read(path, limits).rgb, file_sha256(path)) for path in style_images]
+    images = [read_style_image(path, settings.limits) for path in style_images]
     style = find_style(params, images, settings.models / "styles", networks.vgg)
-    picture = _read(photograph, limits)
+    picture = read_picture(photograph, settings.limits)
     device = find_device(settings.device)
     bar = tqdm(total=params.num_iterations, unit="step", dynamic_ncols=True, bar_format=PROGRESS)
 
@@ -82,12 +80,3 @@ def _stopping() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _read(path: Path, limits: Limits) -> Picture:
-    if not path.exists():
-        raise NotFound(f"There is no picture at {path}.")
-    try:
-        return decode(path.read_bytes(), limits)
-    except OSError as error:
-        raise BadPicture(f"{path} cannot be read: {error.strerror}.") from error

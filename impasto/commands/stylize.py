@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from impasto.core.errors import BadParameter, BadPicture, ImpastoError
+from impasto.core.errors import BadParameter, ImpastoError
 from impasto.core.files import write_bytes
 from impasto.core.nets.checkpoints import Zoo
 from impasto.core.params import PaintParams
-from impasto.core.pictures.codec import Format, decode, encode
+from impasto.core.pictures.codec import Format, encode, read_picture
 from impasto.core.pictures.guard import SUFFIXES
 from impasto.core.settings import Settings
 from impasto.core.stylize.engine import Painter, open_engine
@@ -74,11 +74,7 @@ def pairs(source: Path, output: Path | None, style: str) -> list[tuple[Path, Pat
 
 
 def _paint_file(photo: Path, painting: Path, painter: Painter, params: PaintParams, settings: Settings) -> None:
-    try:
-        data = photo.read_bytes()
-    except OSError as error:
-        raise BadPicture(f"{photo} cannot be read: {error.strerror}.") from error
-    picture = decode(data, settings.limits)
+    picture = read_picture(photo, settings.limits)
     write_bytes(painting, encode(paint(painter, picture, params, settings.max_painted), format_of(painting)))
 
 

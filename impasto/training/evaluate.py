@@ -14,8 +14,7 @@ from impasto.core.datasets import find_dataset
 from impasto.core.files import file_sha256
 from impasto.core.losses.networks import load_loss_networks
 from impasto.core.nets.checkpoints import Entry
-from impasto.core.pictures.codec import Bytes, decode
-from impasto.core.pictures.guard import OWN
+from impasto.core.pictures.codec import Bytes, read_picture
 from impasto.core.stylize.engine import FORM, open_engine
 from impasto.training.figures import Figures
 from impasto.training.sources import Sources
@@ -75,7 +74,7 @@ def row(model: str, result: Evaluation) -> str:
 def _open(paths: list[Path]) -> Iterator[Bytes]:
     """(H, W, 3) each, the short side `SIDE` px and the long one a multiple of 16."""
     for path in paths:
-        image = Image.fromarray(decode(path.read_bytes(), OWN).rgb)
+        image = Image.fromarray(read_picture(path).rgb)
         factor = SIDE / min(image.size)
         width, height = (round(side * factor / 16) * 16 for side in image.size)
         yield np.array(image.resize((width, height), Image.Resampling.LANCZOS))

@@ -12,12 +12,12 @@ from tqdm import tqdm
 from impasto.core.device import find_device
 from impasto.core.files import file_sha256, write_bytes
 from impasto.core.gatys.optimise import Step, paint_pixels
-from impasto.core.gatys.style import Style, StyleImage, find_style
+from impasto.core.gatys.style import Style, find_style
 from impasto.core.losses.networks import LossNetworks, load_loss_networks
+from impasto.core.losses.style_image import read_style_image
 from impasto.core.nets.checkpoints import Entry
 from impasto.core.params import PAINT_SIZE, CompareParams, GatysParams
-from impasto.core.pictures.codec import Picture, decode, encode
-from impasto.core.pictures.guard import OWN
+from impasto.core.pictures.codec import Picture, encode, read_picture
 from impasto.core.stylize.compare import compare
 from impasto.core.stylize.engine import open_engine
 from impasto.training.evaluate import HEAD, Names, row
@@ -74,7 +74,7 @@ def write_page(
 ) -> None:
     """Write `page`, and the grid beside it as WebP. Raises as `compare`, `find_style` and `paint_pixels`."""
     engine = open_engine(sources.settings)
-    picture = decode(photograph.read_bytes(), OWN)
+    picture = read_picture(photograph)
     grid = page.with_suffix(".webp")
     sheet = compare(models, engine.painter, picture, CompareParams(side=SIDE, paint_size=PAINT_SIZE))
     write_bytes(grid, encode(sheet, "webp", quality=70))
@@ -108,7 +108,7 @@ def _pixels(styles: set[str], picture: Picture, photograph: str, figures: Figure
     rows = []
     for name in sorted(styles):
         if sources.style_image:
-            params, images = GatysParams(size=SIDE), [_style_image(sources.style_image)]
+            params, images = GatysParams(size=SIDE), [read_style_image(sources.style_image)]
         else:
             params, images = GatysParams(size=SIDE, style=name), []
         style = find_style(params, images, sources.settings.models / "styles", networks.vgg)
@@ -139,10 +139,6 @@ def _painted(
 
         paint_pixels(picture, style, params, networks, device=device, on_step=note)
     return {"first": losses[0], "last": losses[-1]}
-
-
-def _style_image(path: Path) -> StyleImage:
-    return StyleImage(decode(path.read_bytes(), OWN).rgb, file_sha256(path))
 
 
 def _training(name: str, entry: Entry) -> str:

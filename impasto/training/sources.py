@@ -7,14 +7,12 @@ from pathlib import Path
 import click
 
 from impasto.core.datasets import find_dataset
-from impasto.core.errors import BadParameter, NotFound
-from impasto.core.files import file_sha256
+from impasto.core.errors import BadParameter
 from impasto.core.losses.gram_files import StyleTargets, load_targets, save_targets, style_targets
+from impasto.core.losses.style_image import read_style_image
 from impasto.core.names import is_name
 from impasto.core.nets.vgg import VGG16, load_vgg16
 from impasto.core.params import SCALES, STYLE_LAYERS, STYLE_SIZE, TrainParams
-from impasto.core.pictures.codec import decode
-from impasto.core.pictures.guard import Limits
 from impasto.core.settings import Settings
 from impasto.worker.training.photographs import open_dataset
 
@@ -42,7 +40,7 @@ class Sources:
     def _found(self, style: str, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
         if self.style_image is None:
             return load_targets(self.settings.models / "styles", style, size, scales, layers, vgg)
-        return _targets(self.style_image, size, scales, layers, vgg)
+        return style_targets(read_style_image(self.style_image), size, scales, layers, vgg)
 
 
 def keep_style(name: str, image: Path, out: Path | None, settings: Settings) -> None:
@@ -52,12 +50,5 @@ def keep_style(name: str, image: Path, out: Path | None, settings: Settings) -> 
         raise BadParameter(f"{name!r} is no name for a style: a to z, 0 to 9, _ and -, 64 at most.")
     vgg = load_vgg16(settings.vgg16)
     path = (out or settings.models) / "styles" / f"{name}.safetensors"
-    save_targets(path, _targets(image, STYLE_SIZE, SCALES, STYLE_LAYERS, vgg), vgg)
+    save_targets(path, style_targets(read_style_image(image), STYLE_SIZE, SCALES, STYLE_LAYERS, vgg), vgg)
     click.echo(str(path))
-
-
-def _targets(image: Path, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
-    if not image.is_file():
-        raise NotFound(f"There is no style picture at {image}.")
-    rgb = decode(image.read_bytes(), Limits(max_bytes=10**9)).rgb
-    return style_targets(rgb, file_sha256(image), size, scales, layers, vgg)

@@ -1,7 +1,6 @@
 """`impasto train --trial`: what a few style weights give after a hundred steps each, on one sheet."""
 
 import click
-import numpy as np
 import torch
 
 from impasto.core.files import write_bytes
@@ -9,6 +8,7 @@ from impasto.core.losses.networks import load_loss_networks
 from impasto.core.nets.painters import Net
 from impasto.core.pictures.codec import Bytes, Picture, encode
 from impasto.core.pictures.sheet import Labelled, sheet
+from impasto.core.pictures.tensors import to_array, to_tensor
 from impasto.training.runs import Task, run_task, stop_on_signals
 from impasto.training.sources import Sources
 from impasto.worker.training.photographs import Batches
@@ -27,7 +27,7 @@ def trial(task: Task, sources: Sources) -> bool:
     stop = stop_on_signals()
     networks = load_loss_networks(sources.settings.vgg16)
     photograph = Batches(sources.photographs(task.params.dataset), task.params.size, 0, augment=False).middle(512)
-    picture = _picture(photograph)
+    picture = Picture(to_array(photograph))
     row: list[Labelled | None] = [Labelled(picture, "photograph")]
     path = task.run / "trial.png"
     for factor in FACTORS:
@@ -45,9 +45,4 @@ def trial(task: Task, sources: Sources) -> bool:
 def _painted(net: Net, rgb: Bytes) -> Picture:
     """Of `rgb` (H, W, 3)."""
     with torch.inference_mode():
-        return _picture(net(torch.from_numpy(rgb).permute(2, 0, 1)[None].float()))
-
-
-def _picture(picture: torch.Tensor) -> Picture:
-    """(1, 3, H, W) in 0..255 -> (H, W, 3)."""
-    return Picture(np.asarray(picture[0].clamp(0, 255).round().byte().permute(1, 2, 0)))
+        return Picture(to_array(net(to_tensor(rgb))))

@@ -102,7 +102,7 @@ def test_a_port_of_another_service_is_not_called(port):
     with pytest.raises(BadParameter, match=f"port {port}"):
         check_url(f"http://8.8.8.8:{port}/")
     for fine in (80, 443, 1024, 8080):
-        assert check_url(f"http://8.8.8.8:{fine}/")
+        check_url(f"http://8.8.8.8:{fine}/")
 
 
 @pytest.mark.parametrize("folder", ["models", "styles"])

@@ -23,6 +23,16 @@ def with_our_styles(settings: Settings) -> Settings:
     return settings.model_copy(update={"models": ROOT / "models"})
 
 
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Place:
     """A store and a storage, and a worker in a thread."""
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -7,9 +8,10 @@ from fastapi.testclient import TestClient
 from impasto.api.main import create_app
 from impasto.core.errors import Busy, TooLarge
 from impasto.core.memory import memory_limit
-from impasto.core.names import STRIDES
+from impasto.core.names import ARCHES, Arch
+from impasto.core.nets.painters import NETS
 from impasto.core.settings import Settings
-from impasto.core.stylize.budget import PACE, PAINTED, PICTURE, Budget, Work
+from impasto.core.stylize.budget import PICTURE, Budget, Work
 from tests.helpers.pictures import saved
 from tests.service.test_stylize import opened, problem, stylize
 
@@ -17,14 +19,14 @@ SQUARE = Work(100, 100, "aonet")
 """10,000 pixels, all of them shown."""
 
 
-def test_every_network_has_a_price():
-    assert PAINTED.keys() == STRIDES.keys()
+def test_every_network_has_its_facts():
+    assert ARCHES.keys() == set(get_args(Arch)) == NETS.keys()
 
 
 def test_what_a_work_takes():
-    assert SQUARE.memory == 10_000 * (PICTURE + PAINTED["aonet"])
+    assert SQUARE.memory == 10_000 * (PICTURE + ARCHES["aonet"].memory)
     assert Work(100, 100).memory == 10_000 * PICTURE
-    assert Work(100, 100, "vgg16", paint_size=50).memory == 10_000 * PICTURE + 2_500 * PAINTED["vgg16"]
+    assert Work(100, 100, "vgg16", paint_size=50).memory == 10_000 * PICTURE + 2_500 * ARCHES["vgg16"].memory
     assert Work(400, 200, "aonet", max_side=100).shown == 5_000
     assert Work(400, 200, "aonet", paint_size=1280, max_side=100).shown == 5_000
 
@@ -107,7 +109,7 @@ def test_seconds_are_learnt_and_foreseen():
     assert budget.expected(large) == 0
     budget.learn("aonet", 1_000_000, 2)
     assert budget.expected(large) == pytest.approx(18)
-    assert budget.expected(Work(3000, 3000, "vgg16")) == pytest.approx(18 * PACE["vgg16"])
+    assert budget.expected(Work(3000, 3000, "vgg16")) == pytest.approx(18 * ARCHES["vgg16"].pace)
     with pytest.raises(TooLarge, match="would take 18 s, and 10 s is the most") as refused, budget.room(large):
         pass
     assert refused.value.extra == {"limit": 10, "actual": 18, "paint_size": 2236, "max_side": 2236}  # 5 million pixels
@@ -152,7 +154,7 @@ def test_the_memory_of_a_container(tmp_path: Path, files: dict[str, str], limit:
 
 def test_the_service_refuses_before_it_decodes_and_takes_what_it_has_named(settings: Settings):
     photograph = saved(np.zeros((300, 400, 3), np.uint8), "JPEG")
-    budget = 120_000 * PICTURE + 30_000 * PAINTED["aonet"]
+    budget = 120_000 * PICTURE + 30_000 * ARCHES["aonet"].memory
     for client in opened(TestClient(create_app(settings.model_copy(update={"memory": budget})))):
         body = problem(stylize(client, photograph), 413)
         assert (body["error"], body["limit"], body["paint_size"]) == ("too_large", budget, 200)

@@ -1,3 +1,4 @@
+import json
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from impasto import cli
-from impasto.core.nets.checkpoints import read_card
+from impasto.core.nets.checkpoints import Card, read_card
 from impasto.core.params import GatysParams, PaintParams, TrainParams
 from impasto.core.settings import ROOT, Settings
 
@@ -162,15 +163,39 @@ def test_paint_says_what_is_wrong(impasto, photo_file, arguments, says, monkeypa
     assert sorted(photo_file.parent.iterdir()) == before
 
 
-def test_styles_lists_the_models(impasto):
-    status, out, _ = impasto("styles")
+def test_models_lists_the_models(impasto, models):
+    status, out, _ = impasto("models")
     assert status == 0
     assert "aonet/coco/plain: 1 steps of 2 at 256 px, content 1, style 12" in out
+    cards = json.loads(impasto("models", "--json")[1])
+    assert cards["aonet/coco/plain"]["params"]["steps"] == 1
+
+
+def test_models_shows_the_card_of_one(impasto, models):
+    path = models / "aonet/coco/plain.safetensors"
+    status, out, _ = impasto("models", "aonet/coco/plain")
+    assert status == 0
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines() if line)
+    assert shown["file"] == str(path) and shown["recipe"] == "ours" and shown["batch"] == "2"
+    assert shown["content_layers"] == "relu2_2" and shown["warm_start"] == "none" and shown["last_losses"] == "total 1"
+    assert out.rstrip().endswith(f"impasto train --again {path}")
+    status, out, _ = impasto("models", "aonet/coco/plain", "--json")
+    assert (status, Card.model_validate_json(out)) == (0, read_card(path))
+    status, _, errors = impasto("models", "aonet/coco/plian")
+    assert status == 2 and "Did you mean aonet/coco/plain?" in errors
+
+
+def test_without_models_an_error_says_where_they_come_from(impasto, tmp_path, photo_file, monkeypatch):
+    monkeypatch.setenv("IMPASTO_MODELS", str(tmp_path / "none"))
+    for command in (("stylize", photo_file, "--style", "wave"), ("compare", photo_file), ("models", "aonet/coco/wave")):
+        status, _, errors = impasto(*command)
+        assert status == 2
+        assert "set IMPASTO_MODELS to its folder models/" in errors and str(tmp_path / "none") in errors
 
 
 def test_wrong_settings_are_named(impasto, monkeypatch):
     monkeypatch.setenv("IMPASTO_SLOTS", "none")
-    status, _, errors = impasto("styles")
+    status, _, errors = impasto("models")
     assert status == 2
     assert "IMPASTO_SLOTS" in errors
 
@@ -187,7 +212,7 @@ def test_wrong_settings_are_named(impasto, monkeypatch):
 )
 def test_settings_that_would_be_passed_over_are_refused(impasto, monkeypatch, name, value, said):
     monkeypatch.setenv(f"IMPASTO_{name}", value)
-    status, _, errors = impasto("styles")
+    status, _, errors = impasto("models")
     assert status == 2
     assert f"IMPASTO_{name}" in errors and said in errors
 
@@ -196,7 +221,7 @@ def test_the_port_may_come_from_a_hosting_platform(impasto, monkeypatch):
     monkeypatch.setenv("PORT", "8123")
     assert Settings().port == 8123
     monkeypatch.setenv("IMPASTO_PORT", "none")
-    status, _, errors = impasto("styles")
+    status, _, errors = impasto("models")
     assert status == 2
     assert "IMPASTO_PORT (" in errors
     monkeypatch.setenv("IMPASTO_PORT", "8124")
@@ -217,7 +242,7 @@ def test_models_are_converted_ahead(impasto, models, cache, tmp_path, monkeypatc
         (["--style", "nosuch", "--data", "."], "There are: rain_princess"),
         (["--style", "wave"], "impasto data fetch"),
         (["--style", "wave", "--data", "nowhere"], "No folder or archive of photographs at nowhere"),
-        (["--style", "own", "--style-image", "nowhere.jpg"], "no style picture at nowhere.jpg"),
+        (["--style", "own", "--style-image", "nowhere.jpg"], "no picture at nowhere.jpg"),
         (["--style", "wave", "--style-size", "100", "--data", "."], "style_image"),
         (["--style", "wave", "--lr", "0"], "--lr"),
         (["--style", "wave", "--lr", "inf"], "--lr"),

@@ -1,179 +1,170 @@
-"""Webhooks: what may be called, how a call is signed, and that it is made until it is taken."""
+"""Webhooks: a call is signed, made until it is taken, and given up in the end."""
 
-import base64
-import hmac
 import json
-import threading
+import os
+import ssl
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from standardwebhooks import Webhook
 
-from impasto.core.errors import BadParameter
 from impasto.core.jobs.open import open_store
-from impasto.core.jobs.record import Job
 from impasto.core.jobs.transitions import Jobs
-from impasto.core.jobs.webhooks import check_url, sign
-from impasto.worker.jobs import webhooks
-from impasto.worker.jobs.webhooks import call_webhooks
+from impasto.core.jobs.webhooks import webhook_secret
+from impasto.core.settings import ROOT, Settings
+from impasto.worker.jobs.webhooks import PAUSES, Caller
+from tests.helpers.receivers import WORKER, Receiver, over
+from tests.helpers.work import Clock
 
-
-class Receiver(ThreadingHTTPServer):
-    """Keeps what it is sent; answers with `statuses`, then 200."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.calls: list[tuple[str, dict[str, str], bytes]] = []
-        self.statuses: list[int] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self.server_port}/hook?token=1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.calls.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
-        status = self.server.statuses.pop(0) if self.server.statuses else 200
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", "/elsewhere")
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Says nothing."""
+SECRETS = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_abcdefghijklmnopqrstuvwxyz0", "s3cret of our own"]
+"""With its base64 whole, without its padding, and text."""
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    with Receiver() as receiver:
+        yield receiver
 
 
 @pytest.fixture
-def jobs(tmp_path) -> Iterator[Jobs]:
-    jobs = Jobs(open_store(str(tmp_path / "jobs.sqlite")))
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def jobs(store_url, clock) -> Iterator[Jobs]:
+    jobs = Jobs(open_store(store_url), clock)
     yield jobs
     jobs.store.close()
 
 
-def call(jobs: Jobs, settings) -> None:
-    """One round of calls, to its end."""
-    call_webhooks(jobs, settings)
-    time.sleep(0.05)
-    with webhooks._under_way:
-        pass
+@pytest.fixture
+def settings(settings: Settings, store_url: str) -> Settings:
+    return settings.model_copy(update={"store": store_url, "webhook_secret": SECRETS[0], "webhook_private": True})
 
 
-def over(jobs: Jobs, url: str) -> Job:
-    return jobs.cancel(jobs.submit(Job(kind="gatys", params={}, webhook=url)).id)
+def look(jobs: Jobs, settings: Settings) -> None:
+    """One look for webhooks that are due, and their calls to the end."""
+    caller = Caller(jobs, settings)
+    caller.look()
+    caller.wait()
 
 
-def test_a_call_is_signed_and_made_once(receiver, jobs, settings):
-    settings = settings.model_copy(update={"webhook_secret": "s3cret", "webhook_private": True})
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_call_is_verified_by_standard_webhooks_and_made_once(receiver, jobs, settings, clock, secret):
+    settings = settings.model_copy(update={"webhook_secret": secret})
     job = over(jobs, receiver.url)
-    call(jobs, settings)
-    call(jobs, settings)
+    look(jobs, settings)
+    clock.now += sum(PAUSES)
+    look(jobs, settings)
     ((path, headers, body),) = receiver.calls
     assert path == "/hook?token=1"
     assert headers["webhook-id"] == job.id
-    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
-    signed = f"{job.id}.{headers['webhook-timestamp']}.".encode() + body
-    digest = base64.b64encode(hmac.new(b"s3cret", signed, sha256).digest()).decode()
-    assert headers["webhook-signature"] == f"v1,{digest}"
-    sent = json.loads(body)
+    assert headers["host"] == f"localhost:{receiver.server_port}"
+    sent = Webhook(secret if secret.startswith("whsec_") else secret.encode()).verify(body, headers)
     assert (sent["type"], sent["data"]["id"], sent["data"]["status"]) == ("job.canceled", job.id, "canceled")
     assert jobs.get(job.id).notified
 
 
-def test_one_bad_url_does_not_stop_the_others(receiver, jobs, settings):
-    settings = settings.model_copy(update={"webhook_secret": "s", "webhook_private": True})
-    over(jobs, receiver.url.replace("localhost", "例え.invalid"))
-    over(jobs, receiver.url.replace("/hook", "/hook\u00e9"))
-    good = over(jobs, receiver.url)
-    call(jobs, settings)
-    assert jobs.get(good.id).notified
+def test_the_python_lines_of_the_docs_verify_a_call(receiver, jobs, settings, capsys):
+    job = over(jobs, receiver.url, owner="ann")
+    look(jobs, settings)
+    _, headers, body = receiver.calls[0]
+    page = (ROOT / "docs/http.md").read_text()
+    section = page[page.index("### Webhooks") : page.index("## Keys")]
+    lines = [line.strip() for line in section.splitlines() if line.startswith("    ")]
+    lines = lines[lines.index("from standardwebhooks import Webhook") :]
+    code = "\n".join(lines)
+    assert "whsec_…" in code
+    exec(code.replace("whsec_…", webhook_secret(settings.webhook_secret, "ann")), {"body": body, "headers": headers})
+    assert capsys.readouterr().out == f"{job.id} canceled\n"
+
+
+@pytest.mark.parametrize("path", ["/", "/a%7Eb/c%2Fd?sig=e%2Ff%3D+g&h", "/%C3%A9"])
+def test_a_url_is_called_as_it_is(receiver, jobs, settings, path):
+    over(jobs, receiver.url.replace("/hook?token=1", path))
+    look(jobs, settings)
+    assert [called for called, *_ in receiver.calls] == [path]
+
+
+def test_a_url_in_other_letters_is_encoded(receiver, jobs, settings):
+    over(jobs, receiver.url.replace("/hook", "/é"))
+    look(jobs, settings)
+    assert [called for called, *_ in receiver.calls] == ["/%C3%A9?token=1"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_receiver_over_tls_shows_a_certificate(receiver, jobs, settings, tmp_path, trusted):
+    """`SSL_CERT_FILE` is read when a process begins."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    receiver.socket = context.wrap_socket(receiver.socket, server_side=True)
+    job = over(jobs, receiver.url.replace("http:", "https:"))
+    environment = os.environ | ({"SSL_CERT_FILE": str(certificate)} if trusted else {})
+    subprocess.run([sys.executable, "-c", WORKER, settings.store, SECRETS[0]], env=environment, check=True)
+    assert len(receiver.calls) == int(trusted)
+    assert (jobs.get(job.id).calls, jobs.get(job.id).notified) == (1, trusted)
 
 
 @pytest.mark.parametrize("status", [500, 404, 302])
-def test_it_is_made_again_until_it_is_taken(receiver, jobs, settings, status, monkeypatch):
-    monkeypatch.setattr(webhooks, "DELAYS", (0,) * 5)
-    settings = settings.model_copy(update={"webhook_secret": "s", "webhook_private": True})
+def test_it_is_made_again_until_it_is_taken(receiver, jobs, settings, clock, status):
     receiver.statuses = [status, status]
     job = over(jobs, receiver.url)
-    for _ in range(4):
-        call(jobs, settings)
+    for pause in PAUSES[:4]:
+        look(jobs, settings)
+        clock.now += pause
     assert len(receiver.calls) == 3
     assert {path for path, *_ in receiver.calls} == {"/hook?token=1"}  # a redirect is not followed
     assert jobs.get(job.id).notified
 
 
-def test_it_is_given_up_in_the_end_and_waits_between(receiver, jobs, settings, monkeypatch):
-    monkeypatch.setattr(webhooks, "DELAYS", (0, 0, 3600))
-    settings = settings.model_copy(update={"webhook_secret": "s", "webhook_private": True})
+def test_it_waits_between_calls_and_is_given_up_in_the_end(receiver, jobs, settings, clock):
     receiver.statuses = [500] * 9
     job = over(jobs, receiver.url)
-    for _ in range(4):
-        call(jobs, settings)
-    assert len(receiver.calls) == 2
-    monkeypatch.setattr(webhooks, "DELAYS", (0, 0, 0))
-    call(jobs, settings)
-    assert len(receiver.calls) == 3
+    for number, pause in enumerate(PAUSES, start=1):
+        look(jobs, settings)
+        clock.now += pause - 1
+        look(jobs, settings)
+        assert len(receiver.calls) == number
+        assert not jobs.get(job.id).notified
+        clock.now += 1
+    look(jobs, settings)
+    clock.now += sum(PAUSES)
+    look(jobs, settings)
+    assert len(receiver.calls) == len(PAUSES) == 7
     assert jobs.get(job.id).notified
 
 
-def test_a_private_address_is_not_called(receiver, jobs, settings, monkeypatch):
-    """Not even where its name was a public one's when the job was taken on."""
-    monkeypatch.setattr(webhooks, "DELAYS", (0,))
-    over(jobs, receiver.url)
-    call(jobs, settings.model_copy(update={"webhook_secret": "s"}))
+def test_a_private_address_is_not_called(receiver, jobs, settings, caplog):
+    """A name that was a public one's when the job was submitted, and an address that was written into the record."""
+    settings = settings.model_copy(update={"webhook_private": False})
+    sent = [over(jobs, receiver.url), over(jobs, receiver.url.replace("localhost", "127.0.0.1"))]
+    look(jobs, settings)
     assert receiver.calls == []
+    assert [(jobs.get(job.id).calls, jobs.get(job.id).notified) for job in sent] == [(1, False)] * 2
+    assert "127.0.0.1 is a private address" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://127.0.0.1/",
-        "http://localhost:1/",
-        "http://10.1.2.3/x",
-        "http://192.168.0.1/",
-        "http://169.254.169.254/latest/meta-data",
-        "http://[::1]/",
-        "http://[::ffff:127.0.0.1]/",
-        "http://[fd00::1]/",
-        "http://0.0.0.0/",
-        "http://2130706433/",
-        "http://100.64.0.1/",
-    ],
-)
-def test_private_addresses(url):
-    with pytest.raises(BadParameter, match="private address"):
-        check_url(url)
-    assert check_url(url, private=True)
+def test_two_workers_make_one_call(receiver, jobs, settings):
+    over(jobs, receiver.url)
+    callers = [Caller(jobs, settings) for _ in range(2)]
+    for caller in callers:
+        caller.look()
+    for caller in callers:
+        caller.wait()
+    assert len(receiver.calls) == 1
 
 
-@pytest.mark.parametrize("url", ["ftp://example.org/", "example.org", "http://", "http://x:99999/", "http://[::1"])
-def test_what_is_no_url(url):
-    with pytest.raises(BadParameter, match="URL"):
-        check_url(url)
-
-
-def test_a_public_address_is_connected_to_as_checked():
-    parts, address = check_url("https://93.184.215.14:8443/path")
-    assert (parts.port, address) == (8443, "93.184.215.14")
-
-
-def test_a_signature_known_on_paper():
-    """The example of the Standard Webhooks specification has the secret in base64; ours is the text itself."""
-    digest = hmac.new(b"key", b"id.1.{}", sha256).digest()
-    assert sign("key", "id", 1, b"{}") == "v1," + base64.b64encode(digest).decode()
+def test_the_time_of_a_call_is_now(receiver, jobs, settings):
+    over(jobs, receiver.url)
+    before = int(time.time())
+    look(jobs, settings)
+    _, headers, body = receiver.calls[0]
+    assert before <= int(headers["webhook-timestamp"]) == json.loads(body)["timestamp"] <= time.time()

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 PACKAGES = {"core": {"core"}, "api": {"api", "core"}, "worker": {"worker", "core"}}
 """A package -> those that it may import."""
-WEB_AND_QUEUE = {"fastapi", "starlette", "uvicorn", "celery", "kombu", "urllib3", "click"}
+WEB_AND_QUEUE = {"fastapi", "starlette", "uvicorn", "celery", "kombu", "aiohttp", "click"}
 MODULES = {
     ".".join(("impasto", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__"): path
     for package in PACKAGES

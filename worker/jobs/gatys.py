@@ -1,16 +1,15 @@
 """A pixel job, inside its child process: Algorithm 1 from files to files."""
 
 import time
-from pathlib import Path
 
-from impasto.core.files import file_sha256, write_bytes
+from impasto.core.files import stamp, write_bytes
 from impasto.core.gatys import optimise as gatys
 from impasto.core.gatys import style as gatys_style
 from impasto.core.jobs.record import Progress
 from impasto.core.losses.networks import load_loss_networks
+from impasto.core.losses.style_image import read_style_image
 from impasto.core.params import GatysParams
-from impasto.core.pictures.codec import Picture, decode, encode, resize
-from impasto.core.pictures.guard import OWN
+from impasto.core.pictures.codec import Picture, encode, read_picture, resize
 from impasto.worker.jobs.device import free_device
 from impasto.worker.jobs.protocol import PLOT_EVERY, PREVIEW_EVERY, Context, Message
 from impasto.worker.training.losses_csv import Step, log_step, start_log
@@ -23,14 +22,11 @@ def paint(context: Context) -> Message:
     (photograph,) = context.inputs("image")
     with free_device(context.settings) as device:
         networks = load_loss_networks(context.settings.vgg16)
-        images = [
-            gatys_style.StyleImage(decode(path.read_bytes(), OWN).rgb, file_sha256(path))
-            for path in context.inputs("style_image")
-        ]
+        images = [read_style_image(path) for path in context.inputs("style_image")]
         style = gatys_style.find_style(params, images, context.settings.models / "styles", networks.vgg)
         reporter = _Reporter(context, params)
         painting = gatys.paint_pixels(
-            decode(photograph.read_bytes(), OWN),
+            read_picture(photograph),
             style,
             params,
             networks,
@@ -56,7 +52,7 @@ class _Reporter:
     def __init__(self, context: Context, params: GatysParams) -> None:
         self.context, self.params = context, params
         self.state = context.folder / "state.pt"
-        self._saved = _changed(self.state)
+        self._saved = self._stamp()
         self.title = f"{params.style or 'own style'}, {params.optimizer}"
         self._started, self._last = False, time.monotonic()
 
@@ -69,8 +65,8 @@ class _Reporter:
         row = Step(step.number, step.total, step.losses, lr, seconds)
         log_step(self.context.folder, row, main=True)
         files = {}
-        if _changed(self.state) != self._saved:
-            self._saved = _changed(self.state)
+        if self._stamp() != self._saved:
+            self._saved = self._stamp()
             files = self.state_files()
         if self.context.due("preview", PREVIEW_EVERY):
             write_bytes(self.context.folder / "preview.png", encode(step.picture(), "png"))
@@ -84,7 +80,5 @@ class _Reporter:
     def state_files(self) -> dict[str, str]:
         return {"state": self.state.name, "losses": "losses.csv"} if self.state.exists() else {}
 
-
-def _changed(path: Path) -> int:
-    """Return when a file was last written, in nanoseconds; 0 for none."""
-    return path.stat().st_mtime_ns if path.exists() else 0
+    def _stamp(self) -> tuple[int, int] | None:
+        return stamp(self.state) if self.state.exists() else None

@@ -3,15 +3,13 @@
 import time
 
 from impasto.core.datasets import find_dataset
-from impasto.core.files import file_sha256
 from impasto.core.jobs.record import Progress
 from impasto.core.losses.gram_files import StyleTargets, load_targets, style_targets
 from impasto.core.losses.networks import load_loss_networks
+from impasto.core.losses.style_image import read_style_image
 from impasto.core.nets.checkpoints import Zoo, save
 from impasto.core.nets.vgg import VGG16
 from impasto.core.params import TrainJobParams
-from impasto.core.pictures.codec import decode
-from impasto.core.pictures.guard import OWN
 from impasto.worker.jobs.device import free_device
 from impasto.worker.jobs.protocol import PLOT_EVERY, Context, Message
 from impasto.worker.training import train as training
@@ -58,8 +56,7 @@ def _style(context: Context, params: TrainJobParams, vgg: VGG16) -> StyleTargets
         folder = context.settings.models / "styles"
         return load_targets(folder, params.named_style, params.style_size, params.scales, params.style_layers, vgg)
     (path,) = context.inputs("style_image")
-    rgb = decode(path.read_bytes(), OWN).rgb
-    return style_targets(rgb, file_sha256(path), params.style_size, params.scales, params.style_layers, vgg)
+    return style_targets(read_style_image(path), params.style_size, params.scales, params.style_layers, vgg)
 
 
 class _Reporter:

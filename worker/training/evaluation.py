@@ -12,6 +12,7 @@ from impasto.core.losses.networks import LossNetworks
 from impasto.core.losses.objective import Objective
 from impasto.core.params import NETWORK, Weights
 from impasto.core.pictures.codec import Bytes
+from impasto.core.pictures.tensors import to_tensor
 from impasto.core.stylize.engine import Painter
 
 PLAIN = Weights(style=1, coarse=1, depicted=1, detail=1, tv=1, excess=1, scales=NETWORK.scales)
@@ -45,7 +46,7 @@ def evaluate(painter: Painter, photographs: Iterable[Bytes], style: StyleTargets
     objective = Objective(PLAIN, networks.vgg, networks.squeezenet, style)
     rows = []
     for rgb in photographs:
-        photograph, painting = _tensor(rgb), _tensor(painter(rgb))
+        photograph, painting = to_tensor(rgb), to_tensor(painter(rgb))
         with torch.inference_mode():
             loss = objective.of(photograph)
             before, after = loss(photograph), loss(painting)
@@ -62,11 +63,6 @@ def evaluate(painter: Painter, photographs: Iterable[Bytes], style: StyleTargets
     return Evaluation(
         photographs=len(rows), **{name: float(np.mean([getattr(row, name) for row in rows])) for name in names}
     )
-
-
-def _tensor(rgb: Bytes) -> Tensor:
-    """(1, 3, H, W), 0..255."""
-    return torch.from_numpy(rgb).permute(2, 0, 1)[None].float()
 
 
 def nyquist_energy(picture: Tensor) -> float:

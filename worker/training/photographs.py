@@ -19,9 +19,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from impasto.core.errors import BadParameter, BadPicture, ImpastoError, NotFound
-from impasto.core.files import replacing_folder
-from impasto.core.pictures.codec import decode
-from impasto.core.pictures.guard import OWN, SUFFIXES
+from impasto.core.files import replacing_folder, stamp
+from impasto.core.pictures.codec import read_picture
+from impasto.core.pictures.guard import SUFFIXES
+from impasto.core.pictures.tensors import to_tensor
 
 log = logging.getLogger("impasto")
 
@@ -77,8 +78,8 @@ def is_held_out(path: Path) -> bool:
 
 def _unpack(archive: Path, cache: Path, on_unpack: Callable[[str], None] | None) -> Path:
     """The folder that `archive` unpacks to: kept under its name, size and time of change, complete or absent."""
-    stat = archive.stat()
-    key = sha256(f"{archive.resolve()}{stat.st_size}{stat.st_mtime_ns}".encode()).hexdigest()[:12]
+    changed, size = stamp(archive)
+    key = sha256(f"{archive.resolve()}{size}{changed}".encode()).hexdigest()[:12]
     folder = cache / f"{archive.name.split('.')[0]}-{key}"
     if folder.exists():
         return folder
@@ -130,15 +131,15 @@ class Batches:
         """A photograph, or the next that can be read. Raises BadPicture where none can."""
         for path in self.paths[number:] + self.paths[:number]:
             try:
-                return Image.fromarray(decode(path.read_bytes(), OWN).rgb)
-            except (ImpastoError, OSError) as error:
+                return Image.fromarray(read_picture(path).rgb)
+            except ImpastoError as error:
                 log.warning("%s is passed over: %s", path, error)
         raise BadPicture("None of the photographs can be read.")
 
 
 def _tensor(squares: list[Image.Image]) -> Tensor:
     """(B, 3, size, size), float32."""
-    return torch.from_numpy(np.stack([np.asarray(square) for square in squares])).permute(0, 3, 1, 2).float()
+    return torch.cat([to_tensor(np.asarray(square)) for square in squares])
 
 
 def _cut(image: Image.Image, scale: int, size: int, chance: np.random.Generator | None) -> Image.Image:

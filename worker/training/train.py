@@ -25,10 +25,14 @@ from impasto.core.nets.checkpoints import Card, load, own_weights
 from impasto.core.nets.painters import PIXEL_MEAN, PIXEL_SCALE, Net, VGG16Net, build
 from impasto.core.nets.vgg import load_encoder
 from impasto.core.nets.weights import ENCODER
-from impasto.core.params import TrainParams, differences
+from impasto.core.params import TrainParams
+from impasto.core.pictures.tensors import to_array
+from impasto.core.resume import Identity, load_state, save_state
 from impasto.worker.training.losses_csv import Step, log_step, losses_of, read_log, start_log
 from impasto.worker.training.photographs import Batches
 
+STATE = "state.pt"
+"""File in the run's folder that it goes on from."""
 SAVE_EVERY = 25  # steps between two savings of the state
 PREVIEW_EVERY = 25  # steps between two previews
 MEAN_OVER = 20  # steps that a card's losses are the mean of
@@ -119,7 +123,8 @@ def train(
             _write_preview(folder, run, preview, device)
         stop = run.done < total and should_stop()
         if stop or run.done % SAVE_EVERY == 0 or run.done == total:
-            _save_state(folder, run, identity)
+            state = {"net": own_weights(run.net), "optimiser": run.optimiser.state_dict(), "done": run.done}
+            save_state(folder / STATE, identity, state)
         if stop:
             return None
     return run.net.cpu(), _card(run, params, photographs, style, networks, folder, warm, device)
@@ -200,7 +205,7 @@ def update(run: Run, loss: Tensor, lr: float, clip: bool) -> None:
 
 def _identity(
     params: TrainParams, photographs: list[Path], style: StyleTargets, networks: LossNetworks, warm: Path | None
-) -> dict[str, str]:
+) -> Identity:
     """Facts that must be the same for a run to go on: parameters, photographs (by name and size), style, loss networks,
     encoder and start. Of another source than `bundled` the encoder is the loss network."""
     names = "\n".join(f"{path.name} {path.stat().st_size}" for path in photographs)
@@ -214,9 +219,7 @@ def _identity(
     }
 
 
-def _begin(
-    params: TrainParams, identity: dict[str, str], source: str, folder: Path, device: str, warm: Path | None
-) -> Run:
+def _begin(params: TrainParams, identity: Identity, source: str, folder: Path, device: str, warm: Path | None) -> Run:
     """A new run, or the one that `folder` holds."""
     torch.manual_seed(params.seed)
     net = build(params.arch, load_encoder(source) if params.arch == "vgg16" else None, params.upsample)
@@ -225,14 +228,7 @@ def _begin(
     net.layers.requires_grad_(True)
     net = net.to(device).to(memory_format=torch.channels_last)
     run = Run(net, torch.optim.Adam([p for p in net.parameters() if p.requires_grad], params.lr))
-    path = folder / "state.pt"
-    if path.exists():
-        state = torch.load(path, map_location=device, weights_only=True)
-        if other := differences(state["identity"], identity, params):
-            raise BadParameter(
-                f"{folder} holds a run with other {' and '.join(other)}, {state['done']} steps done. Give the same "
-                "again to go on with it, or another folder to start anew.",
-            )
+    if state := load_state(folder / STATE, identity, params, device):
         net.load_state_dict(state["net"], strict=False)
         run.optimiser.load_state_dict(state["optimiser"])
         run.done = state["done"]
@@ -240,24 +236,13 @@ def _begin(
     return run
 
 
-def _save_state(folder: Path, run: Run, identity: dict[str, str]) -> None:
-    state = {
-        "identity": identity,
-        "net": own_weights(run.net),
-        "optimiser": run.optimiser.state_dict(),
-        "done": run.done,
-    }
-    with replacing(folder / "state.pt") as temporary:
-        torch.save(state, temporary)
-
-
 def _write_preview(folder: Path, run: Run, photograph: Tensor, device: str) -> None:
     """The photograph and its painting side by side, as `preview-<step>.png`."""
     with torch.no_grad():
         painting = run.net(photograph.to(device)).cpu()
-    both = torch.cat([photograph, painting], 3)[0].clamp(0, 255).round().byte().permute(1, 2, 0)  # (H, 2W, 3)
+    both = to_array(torch.cat([photograph, painting], 3))  # (H, 2W, 3)
     with replacing(folder / f"preview-{run.done:06d}.png") as temporary:
-        Image.fromarray(both.numpy()).save(temporary)
+        Image.fromarray(both).save(temporary)
 
 
 def _card(

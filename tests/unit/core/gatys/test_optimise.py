@@ -11,14 +11,16 @@ from impasto.core.errors import BadParameter, NotFound
 from impasto.core.gatys import optimise as gatys
 from impasto.core.gatys.optimise import paint_pixels
 from impasto.core.gatys.size import optimised
-from impasto.core.gatys.state import Run, to_pixels, to_rgb
-from impasto.core.gatys.style import Style, StyleImage, blended, find_style
+from impasto.core.gatys.state import Run
+from impasto.core.gatys.style import Style, blended, find_style
 from impasto.core.losses.gram_files import StyleTargets, style_targets
 from impasto.core.losses.networks import LossNetworks, load_loss_networks
 from impasto.core.losses.recolour import Colours, colours_of
+from impasto.core.losses.style_image import StyleImage
 from impasto.core.nets.vgg import VGG16, save_vgg16
 from impasto.core.params import ALGORITHM_1, PIXELS, SCALES, STYLE_LAYERS, STYLE_SIZE, GatysParams
 from impasto.core.pictures.codec import Picture
+from impasto.core.pictures.tensors import to_array, to_tensor
 from impasto.core.settings import ROOT
 
 KEPT = ROOT / "models/styles"
@@ -37,7 +39,7 @@ def picture() -> Picture:
 @pytest.fixture(scope="module")
 def style(vgg) -> Style:
     rgb = np.random.default_rng(1).integers(0, 256, (64, 80, 3), dtype=np.uint8)
-    return Style(style_targets(rgb, "0" * 64, 64, SCALES, STYLE_LAYERS, vgg), rgb)
+    return Style(style_targets(StyleImage(rgb, "0" * 64), 64, SCALES, STYLE_LAYERS, vgg), rgb)
 
 
 @pytest.fixture(scope="module")
@@ -191,8 +193,8 @@ def test_bfloat16_costs_what_float32_does(picture, style, networks, monkeypatch)
     losses = []
     for bfloat16 in (False, True):
         monkeypatch.setattr(gatys, "has_bfloat16", lambda device, bfloat16=bfloat16: bfloat16)
-        loss = gatys.painting_loss(GatysParams(), style, networks, to_pixels(picture.rgb, "cpu"))
-        losses.append(loss(to_pixels(picture.rgb[:, ::-1].copy(), "cpu")))
+        loss = gatys.painting_loss(GatysParams(), style, networks, to_tensor(picture.rgb))
+        losses.append(loss(to_tensor(picture.rgb[:, ::-1].copy())))
     assert losses[1]["style"] != losses[0]["style"]
     for name, exact in losses[0].items():
         assert losses[1][name].item() == pytest.approx(exact.item(), rel=0.01)
@@ -217,7 +219,7 @@ def test_both_optimisers_find_the_least(optimizer):
     for _ in range(60):
         run.step(lambda pixels: {"total": (pixels - 100).square().mean()})
     assert run.best_loss < 200  # of 10,000
-    assert np.abs(to_rgb(run.best) - 100.0).mean() == pytest.approx(run.best_loss**0.5, abs=1)
+    assert np.abs(to_array(run.best) - 100.0).mean() == pytest.approx(run.best_loss**0.5, abs=1)
 
 
 def test_it_paints(picture, style, networks):
@@ -334,7 +336,7 @@ def test_a_run_of_something_else_is_left_alone(picture, style, networks, tmp_pat
             paint_pixels(*arguments, state=state)
     assert state.read_bytes() == before
     state.write_bytes(b"broken")
-    with pytest.raises(BadParameter, match="no state of a painting"):
+    with pytest.raises(BadParameter, match="does not hold the state of a run"):
         paint_pixels(picture, style, params, networks, state=state)
 
 
@@ -380,11 +382,11 @@ def test_what_it_starts_as(picture, style, networks):
 
 def test_it_starts_in_the_styles_colours(picture, style, vgg):
     calm = style.image // np.array([4, 6, 8], np.uint8) + np.array([100, 60, 140], np.uint8)  # nothing is cut off
-    targets = style_targets(calm, "", 64, SCALES, STYLE_LAYERS, vgg)
+    targets = style_targets(StyleImage(calm, ""), 64, SCALES, STYLE_LAYERS, vgg)
     small = gatys.resize(picture.rgb, 40, 52)
     begun = gatys._beginning(small, Style(targets), GatysParams())
     assert begun.shape == (40, 52, 3)
-    found = colours_of(to_pixels(begun, "cpu")[0])
+    found = colours_of(to_tensor(begun)[0])
     torch.testing.assert_close(found.mean, targets.colours.mean, atol=0.5, rtol=0)
     torch.testing.assert_close(found.covariance, targets.colours.covariance, atol=4, rtol=0.1)
 

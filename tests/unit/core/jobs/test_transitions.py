@@ -13,16 +13,7 @@ from impasto.core.jobs.redis import RedisStore
 from impasto.core.jobs.sqlite import SqliteStore
 from impasto.core.jobs.transitions import LEASE, LOSSES, SILENCE, Jobs
 from tests.helpers.servers import free_port
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.helpers.work import Clock
 
 
 @pytest.fixture
@@ -239,17 +230,64 @@ def test_a_submission_that_is_repeated_to_the_store_changes_nothing(jobs):
 
 def test_a_webhook_is_called_by_one_worker(jobs):
     over = jobs.cancel(jobs.submit(job(webhook="https://example.org")).id)
-    assert jobs.begin_call(over).calls == 1
-    assert jobs.begin_call(over) is None
+    assert jobs.begin_call(over, 30).calls == 1
+    assert jobs.begin_call(over, 30) is None
 
 
-def test_webhooks_wait_in_a_list(jobs):
-    sent = jobs.submit(job(webhook="https://example.org"))
-    assert jobs.store.list("unnotified") == []
-    jobs.cancel(sent.id)
-    assert [one.id for one in jobs.store.list("unnotified")] == [sent.id]
+def due(jobs: Jobs, limit: int = 10) -> dict[str, list[str]]:
+    """The ids of the jobs whose webhooks are due, by client."""
+    now = jobs.clock()
+    return {
+        client: [one.id for one in jobs.store.webhooks_due(client, now, limit)]
+        for client in jobs.store.webhook_clients(now)
+    }
+
+
+def test_a_webhook_is_due_when_its_job_is_over_and_a_pause_after_each_call(jobs, clock):
+    sent = jobs.submit(job(webhook="https://example.org/x"))
+    assert due(jobs) == {}
+    over = jobs.cancel(sent.id)
+    assert due(jobs) == {"host example.org": [sent.id]}
+    jobs.begin_call(over, 30)
+    assert due(jobs) == {}
+    clock.now += 30
+    assert due(jobs) == {"host example.org": [sent.id]}
     jobs.mark(sent.id, notified=True)
-    assert jobs.store.list("unnotified") == []
+    assert due(jobs) == {}
+    clock.now += 1e6
+    assert due(jobs) == {}
+
+
+def test_webhooks_are_listed_by_client_the_longest_due_first(jobs, clock):
+    """A client is a key, or where there is none a receiving host."""
+    hooks = [("ann", "http://a.org"), ("ann", "http://b.org"), (None, "http://a.org"), (None, "https://A.org:8443/x")]
+    ids = []
+    for number, (owner, url) in enumerate(reversed(hooks)):  # created in another order than they end
+        ids.insert(0, jobs.submit(job(number, owner=owner, webhook=url)).id)
+    for id in ids:
+        clock.now += 1
+        jobs.cancel(id)
+    assert due(jobs) == {"key ann": ids[:2], "host a.org": ids[2:]}
+    assert due(jobs, limit=1) == {"key ann": ids[:1], "host a.org": ids[2:3]}
+    jobs.begin_call(jobs.get(ids[0]), 5)
+    assert due(jobs) == {"key ann": ids[1:2], "host a.org": ids[2:]}
+    clock.now += 5
+    assert due(jobs)["key ann"] == [ids[1], ids[0]]
+
+
+def test_the_webhook_of_an_erased_job_is_not_due(jobs):
+    sent = jobs.submit(job(webhook="https://example.org"))
+    jobs.cancel(sent.id)
+    jobs.store.remove(sent.id)
+    assert due(jobs) == {}
+
+
+def test_a_record_from_before_webhooks_had_a_time_is_due_at_once(jobs):
+    sent = jobs.submit(job(webhook="https://example.org"))
+    old = jobs.cancel(sent.id).model_dump()
+    del old["call_at"]
+    read = Job(**old)
+    assert read.webhook_due == read.finished.timestamp()
 
 
 def test_a_store_that_is_away_says_so(tmp_path):

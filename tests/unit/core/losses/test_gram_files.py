@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from impasto.core.errors import BadCheckpoint, BadParameter, NotFound
 from impasto.core.losses.gram_files import load_targets, save_targets, style_targets
+from impasto.core.losses.style_image import StyleImage
 from impasto.core.losses.terms import gram
 from impasto.core.names import STYLES
 from impasto.core.nets.vgg import VGG16
@@ -15,7 +16,7 @@ from impasto.core.settings import ROOT
 
 
 def test_targets_are_the_grams_of_the_image_at_its_size_and_its_halves(vgg, photo):
-    targets = style_targets(photo, "0" * 64, 37, 3, STYLE_LAYERS, vgg)
+    targets = style_targets(StyleImage(photo, "0" * 64), 37, 3, STYLE_LAYERS, vgg)
     picture = torch.from_numpy(photo).permute(2, 0, 1)[None].float()
     assert len(targets.grams) == 3
     for grams in targets.grams:
@@ -26,7 +27,7 @@ def test_targets_are_the_grams_of_the_image_at_its_size_and_its_halves(vgg, phot
 
 
 def test_targets_know_the_images_colours(vgg, photo):
-    found = style_targets(photo, "", 37, 1, STYLE_LAYERS, vgg).colours
+    found = style_targets(StyleImage(photo, ""), 37, 1, STYLE_LAYERS, vgg).colours
     expected = photo.reshape(-1, 3).astype(float)
     np.testing.assert_allclose(found.mean, expected.mean(0), rtol=1e-5)
     np.testing.assert_allclose(found.covariance, np.cov(expected.T, bias=True), rtol=1e-4)
@@ -37,14 +38,14 @@ def test_the_image_is_resized_by_its_short_side(vgg):
     stripes = np.zeros((32, 48, 3), np.uint8)
     stripes[:, ::2] = 200
     large = np.kron(stripes, np.ones((2, 2, 1), np.uint8))
-    a, b = (style_targets(rgb, "", 16, 1, ["relu1_1"], vgg) for rgb in (stripes, large))
+    a, b = (style_targets(StyleImage(rgb, ""), 16, 1, ["relu1_1"], vgg) for rgb in (stripes, large))
     assert a.size == b.size == 16
     torch.testing.assert_close(a.colours.mean, b.colours.mean, atol=1, rtol=0)
 
 
 def kept(folder, vgg, photo, name="wave"):
     """A style at 64 px, kept there at two scales."""
-    targets = style_targets(photo, "ab" * 32, 64, 2, STYLE_LAYERS, vgg)
+    targets = style_targets(StyleImage(photo, "ab" * 32), 64, 2, STYLE_LAYERS, vgg)
     save_targets(folder / f"{name}.safetensors", targets, vgg)
     return targets
 

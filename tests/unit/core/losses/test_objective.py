@@ -10,6 +10,7 @@ from impasto.core.losses.gram_files import StyleTargets, style_targets
 from impasto.core.losses.networks import LossNetworks
 from impasto.core.losses.objective import COARSE, LEAST_CONTRAST, Objective, ReportObjective, clamped, halved
 from impasto.core.losses.recolour import colours_of, recoloured
+from impasto.core.losses.style_image import StyleImage
 from impasto.core.losses.terms import content_loss, gram
 from impasto.core.nets.vgg import VGG16
 from impasto.core.params import ALGORITHM_2, NETWORK, PIXELS, STYLE_LAYERS, GatysParams, TrainParams, Weights
@@ -30,7 +31,7 @@ def as_image(picture: torch.Tensor) -> np.ndarray:
 
 
 def targets_of(picture: torch.Tensor, vgg: VGG16, scales: int = 3, layers: tuple[str, ...] = STYLE_LAYERS):
-    return style_targets(as_image(picture), "0" * 64, picture.shape[-1], scales, layers, vgg)
+    return style_targets(StyleImage(as_image(picture), "0" * 64), picture.shape[-1], scales, layers, vgg)
 
 
 @pytest.fixture(scope="module")

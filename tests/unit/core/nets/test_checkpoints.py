@@ -5,12 +5,12 @@ import sys
 
 import pytest
 import torch
-from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from impasto.core.errors import BadCheckpoint, NotFound
-from impasto.core.nets.checkpoints import Card, Zoo, load, own_weights, place, read_card, save
+from impasto.core.nets.checkpoints import Zoo, load, own_weights, place, read_card, save
 from impasto.core.nets.painters import build
+from impasto.core.settings import ROOT
 from tests.conftest import card
 
 
@@ -42,20 +42,39 @@ def test_another_encoder_than_it_was_trained_around_is_refused(tmp_path, vgg, en
 
 
 def test_a_card_of_another_version(vgg, tmp_path, caplog):
-    """Fields beyond ours are ignored; a parameter of training that is none here makes another network."""
+    """Unknown fields are ignored, with one warning; a field that is missing or wrong hides the model, with one."""
     about = card(vgg)
-    written = json.loads(about.model_dump_json())
-    assert Card.model_validate(written | {"brush": "wide"}) == about
-    written["params"]["lattice_weight"] = 1
-    with pytest.raises(ValidationError, match="lattice_weight"):
-        Card.model_validate(written)
+    written = json.loads(about.model_dump_json()) | {"brush": "wide", "grain": None, "pixels": False}
+    written["params"] |= {"lattice_weight": 1, "shift_weight": 0}
     path = place(tmp_path, about.params)
     path.parent.mkdir(parents=True)
     save_file({"layers.0.weight": torch.zeros(1)}, path, {"card": json.dumps(written)})
     zoo = Zoo(tmp_path)
+    assert [entry.card for _ in range(2) for entry in zoo.entries().values()] == [about, about]
+    assert read_card(path) == about
+    written["params"]["size"] = "large"
+    save_file({"layers.0.weight": torch.zeros(1)}, path, {"card": json.dumps(written)})
     assert zoo.entries() == zoo.entries() == {}
-    (message,) = (record.getMessage() for record in caplog.records)  # once, however often it is looked at
-    assert "of another version (it differs in params.lattice_weight): train it again, or delete it" in message
+    ignored, hidden = (record.getMessage() for record in caplog.records)  # once, however often it is looked at
+    assert ignored.endswith("does not know, and ignores: brush='wide', params.lattice_weight=1.")
+    assert "of another version: params.size cannot be read. Train it again, or delete it" in hidden
+
+
+def test_a_model_with_another_name_is_passed_over_with_a_warning(models, tmp_path, caplog):
+    for name in ("aonet/coco/My Style", "anet/coco/wave", "aonet/coco/.wave"):
+        path = tmp_path / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((models / "aonet/coco/plain.safetensors").read_bytes())
+    zoo = Zoo(tmp_path)
+    assert zoo.entries() == zoo.entries() == {}
+    network, style = (record.getMessage() for record in caplog.records)
+    assert "anet/coco/wave.safetensors is not named ARCH/DATASET/STYLE.safetensors, with aonet or vgg16 as" in network
+    assert "My Style.safetensors is not named" in style
+
+
+def test_the_models_in_the_clone_are_read_without_a_warning(caplog):
+    assert len(Zoo(ROOT / "models").entries()) >= 20
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", struct.pack("<Q", 10**12) + b"{}"])

@@ -9,6 +9,7 @@ from PIL import Image
 
 from impasto.core.losses.gram_files import style_targets
 from impasto.core.losses.recolour import recoloured
+from impasto.core.losses.style_image import StyleImage
 from impasto.core.params import STYLE_LAYERS
 from impasto.core.pictures.codec import Bytes
 from impasto.worker.training.evaluation import FIGURES, PLAIN, evaluate, nyquist_energy
@@ -23,7 +24,7 @@ def photographs(photo) -> list[Bytes]:
 
 @pytest.fixture
 def style(vgg, photo):
-    return style_targets(photo, "0" * 64, 32, PLAIN.scales, STYLE_LAYERS, vgg)
+    return style_targets(StyleImage(photo, "0" * 64), 32, PLAIN.scales, STYLE_LAYERS, vgg)
 
 
 def test_of_a_network_that_gives_the_photograph_back(networks, style, photographs):
@@ -38,7 +39,7 @@ def test_of_a_network_that_gives_the_photograph_back(networks, style, photograph
 
 def test_a_painting_of_the_style_itself_has_no_style_loss(vgg, networks, photographs):
     rgb = photographs[0]
-    style = style_targets(rgb, "0" * 64, 32, PLAIN.scales, STYLE_LAYERS, vgg)
+    style = style_targets(StyleImage(rgb, "0" * 64), 32, PLAIN.scales, STYLE_LAYERS, vgg)
     found = evaluate(lambda shown: rgb, [255 - rgb], style, networks)
     assert found.style < 1e-6 < found.photograph_style
     assert found.detail > 0.1 and found.depicted > 0.1

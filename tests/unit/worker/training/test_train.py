@@ -19,6 +19,7 @@ from impasto.core.files import file_sha256
 from impasto.core.losses.gram_files import StyleTargets, style_targets
 from impasto.core.losses.networks import LossNetworks, load_loss_networks
 from impasto.core.losses.objective import Objective, ReportObjective
+from impasto.core.losses.style_image import StyleImage
 from impasto.core.names import STYLES
 from impasto.core.nets.checkpoints import Zoo, load, read_card, save
 from impasto.core.nets.vgg import _TORCHVISION, VGG16, save_vgg16
@@ -67,7 +68,7 @@ STYLE = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 @pytest.fixture(scope="module")
 def style(vgg) -> StyleTargets:
-    return style_targets(STYLE, "0" * 64, 64, NETWORK.scales, STYLE_LAYERS, vgg)
+    return style_targets(StyleImage(STYLE, "0" * 64), 64, NETWORK.scales, STYLE_LAYERS, vgg)
 
 
 def weights(net: torch.nn.Module) -> torch.Tensor:
@@ -141,7 +142,7 @@ def test_interrupted_by_a_signal(photographs, networks, tmp_path):
 
 
 def judges(networks: LossNetworks) -> tuple[StyleTargets, LossNetworks]:
-    return style_targets(STYLE, "0" * 64, 64, NETWORK.scales, STYLE_LAYERS, networks.vgg), networks
+    return style_targets(StyleImage(STYLE, "0" * 64), 64, NETWORK.scales, STYLE_LAYERS, networks.vgg), networks
 
 
 def test_it_learns(photographs, style, networks, tmp_path):
@@ -422,7 +423,7 @@ def test_the_reports_recipe_with_a_whole_vgg16_of_a_file(suffix, whole, photogra
         torch.save(state | {"0.weight": state["0.weight"].flip(1)}, path)  # Caffe's are of BGR
     networks = load_loss_networks(str(path))
     params = recipe("aonet", "mine", "plain", "report", size=64, batch=1, steps=2, style_size=64, lr=1e-4)
-    targets = style_targets(STYLE, "0" * 64, 64, params.scales, params.style_layers, networks.vgg)
+    targets = style_targets(StyleImage(STYLE, "0" * 64), 64, params.scales, params.style_layers, networks.vgg)
     trained = train(params, photographs, targets, networks, tmp_path / "run")
     assert trained
     card = trained[1]
@@ -442,7 +443,7 @@ def test_the_reports_recipe_needs_a_whole_vgg16(photographs, style, networks, tm
     with pytest.raises(BadParameter, match=r"'bundled' ends at relu3_1, and relu3_3, relu4_3 is deeper"):
         train(params, photographs, style, networks, tmp_path)
     with pytest.raises(BadParameter, match=r"'bundled' ends at relu3_1, and relu3_3, relu4_3 is deeper"):
-        style_targets(STYLE, "0" * 64, 64, params.scales, params.style_layers, networks.vgg)
+        style_targets(StyleImage(STYLE, "0" * 64), 64, params.scales, params.style_layers, networks.vgg)
 
 
 def test_a_warm_start_must_fit(models):
