@@ -151,9 +151,9 @@ def test_a_child_ends_with_whoever_started_it(runner, photo, tmp_path):
     code = (
         "import sys; from impasto.core.settings import Settings; from impasto.core.jobs.transitions import Jobs;"
         "from impasto.core.jobs.open import open_store; from impasto.core.jobs.storage import open_storage;"
-        "from impasto.worker.jobs.attempt import run_job;"
+        "from impasto.worker.jobs.attempt import run_next;"
         "s = Settings.model_validate_json(sys.argv[1]);"
-        "run_job(sys.argv[2], Jobs(open_store(s.store)), open_storage(s.storage), s)"
+        "run_next("gatys", Jobs(open_store(s.store)), open_storage(s.storage), s)"
     )
     worker = subprocess.Popen([sys.executable, "-c", code, runner.settings.model_dump_json(), job.id], cwd=ROOT)
     while not (orphans := children()):
