@@ -1,4 +1,4 @@
-"""Telling Celery's workers of a new job. Losing one of these messages loses nothing: the workers look in the store."""
+"""Messages to Celery's workers about new jobs. A lost message loses nothing: the workers look in the store as well."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ log = logging.getLogger("impasto")
 
 
 class Broker:
-    """Publishes ids in the background. Without a URL there is nobody to tell: a supervisor looks for itself."""
+    """Publishes ids of jobs in the background. Without a URL it does nothing: the supervisor looks in the store."""
 
     def __init__(self, url: str) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="broker")
@@ -26,7 +26,7 @@ class Broker:
             self._app.conf.update(broker_transport_options=times, task_publish_retry=False, task_ignore_result=True)
 
     def publish(self, job: Job) -> None:
-        """Hand on the id of a job, soon; returns at once and never raises."""
+        """Publish the id of a job in a moment. Returns at once and never raises."""
         if self._app:
             self._thread.submit(self._publish, job)
 
@@ -35,7 +35,7 @@ class Broker:
             with self._app.connection_for_write(transport_options={"max_retries": 0}) as connection:
                 self._app.send_task("impasto.run", [job.id], connection=connection, queue=job.kind, retry=False)
         except Exception as error:  # a broker has many ways to be away
-            log.warning("The broker did not take a job, its workers will find it: %s", error)
+            log.warning("The broker did not take the id of a job, which its workers will find in the store: %s", error)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)

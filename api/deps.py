@@ -1,12 +1,14 @@
-"""The dependencies of routes: the two services, the caller, and the client that work is shared out by."""
+"""The dependencies of routes: the two services, the caller, and the job that a path names."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from impasto.api.middleware.access import Caller, network
+from impasto.api.middleware.access import Caller
 from impasto.api.services.studio import Studio
 from impasto.api.services.submissions import Submissions
+from impasto.core.errors import NotFound
+from impasto.core.jobs.record import Job
 
 
 def _studio(request: Request) -> Studio:
@@ -20,18 +22,22 @@ def _submissions(request: Request) -> Submissions:
 
 
 def _caller(request: Request) -> Caller:
+    """The caller as the middleware found it."""
     found: Caller = request.state.caller
     return found
-
-
-def _client(request: Request, caller: Annotated[Caller, Depends(_caller)]) -> str:
-    """The caller's key, or else its network: an address has no space in it, as this has."""
-    if caller.name:
-        return f"key {caller.name}"
-    return network(request.client.host) if request.client else ""
 
 
 StudioDep = Annotated[Studio, Depends(_studio)]
 SubmissionsDep = Annotated[Submissions, Depends(_submissions)]
 CallerDep = Annotated[Caller, Depends(_caller)]
-ClientDep = Annotated[str, Depends(_client)]
+
+
+def known_job(id: str, submissions: SubmissionsDep, caller: CallerDep) -> Job:
+    """The job of that id; another client's is answered as one that never was. Raises NotFound and Gone."""
+    job = submissions.jobs.get(id)
+    if not caller.sees(job):
+        raise NotFound(f"There is no job {id[:64]!r}.")
+    return job
+
+
+JobDep = Annotated[Job, Depends(known_job)]

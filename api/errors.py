@@ -1,4 +1,4 @@
-"""Errors as answers: JSON `{error, detail, …}` and a status, mapped here and nowhere else."""
+"""Errors as answers: JSON `{error, detail, …}` and a status, which are mapped here alone."""
 
 import errno
 import logging
@@ -25,6 +25,7 @@ from impasto.core.errors import (
     ImpastoError,
     NoSpace,
     NotFound,
+    PictureGone,
     TooLarge,
     TooMany,
     Unauthorized,
@@ -33,22 +34,29 @@ from impasto.core.errors import (
 )
 from impasto.core.logs import request_id
 
-STATUS: dict[type[ImpastoError], int] = {
-    BadPicture: 400,
-    Unauthorized: 401,
-    Forbidden: 403,
-    NotFound: 404,
-    Conflict: 409,
-    Gone: 410,
-    TooLarge: 413,
-    UnsupportedFormat: 415,
-    BadParameter: 422,
-    TooMany: 429,
-    BadCheckpoint: 500,
-    Busy: 503,
-    Unavailable: 503,
-    NoSpace: 507,
+ANSWERS: dict[type[ImpastoError], tuple[int, str]] = {
+    BadPicture: (400, "a file that is not a picture or archive, or a broken one"),
+    Unauthorized: (401, "a key is needed: `Authorization: Bearer …`"),
+    Forbidden: (403, "not for this caller, by this name, or from this page"),
+    NotFound: (404, "no such model, style, dataset or job; `known` has those there are, `nearest` the most alike"),
+    PictureGone: (404, "`picture_gone`, the picture of that token is no longer held: send it again"),
+    Conflict: (
+        409,
+        "a name that is taken, an idempotency key of another job, or a file that the job does not have, or not yet",
+    ),
+    Gone: (410, "the job has expired"),
+    TooLarge: (413, "over a limit on bytes or pixels; of a picture `max_side` or `paint_size` says what would do"),
+    UnsupportedFormat: (415, "a kind of file that is not read here"),
+    BadParameter: (422, "a parameter that is wrong, missing or unknown"),
+    TooMany: (429, "too many requests; come back after `Retry-After` seconds"),
+    BadCheckpoint: (500, "a file of weights is not what it says it is"),
+    Busy: (503, "too much is under way; come back after `Retry-After` seconds"),
+    Unavailable: (503, "the store or the storage is away, or the service is being stopped"),
+    NoSpace: (507, "the disk is full"),
 }
+"""The status of each error, and when it is answered."""
+
+STATUS = {kind: status for kind, (status, _) in ANSWERS.items()}
 
 
 class Problem(BaseModel):
@@ -58,16 +66,18 @@ class Problem(BaseModel):
     detail: str
 
 
-EVERYWHERE: dict[int | str, dict[str, Any]] = {
-    401: {"model": Problem, "description": "a key is needed: `Authorization: Bearer …`"},
-    403: {"model": Problem, "description": "not for this caller, by this name, or from this page"},
-    422: {"model": Problem, "description": "a parameter that is missing or out of bounds"},
-    429: {"model": Problem, "description": "too many requests; come back after `Retry-After` seconds"},
-}
-"""For OpenAPI: the errors that every route may answer with."""
+def answers(*kinds: type[ImpastoError]) -> dict[int | str, dict[str, Any]]:
+    """For OpenAPI, as a route's `responses`: the errors that it may answer with."""
+    found: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        status, when = ANSWERS[kind]
+        before = f"{found[status]['description']}; or " if status in found else ""
+        found[status] = {"model": Problem, "description": before + when}
+    return found
+
 
 LEFT = 499
-"""Nobody is there to hear an answer; as nginx has it, for the log and the figures."""
+"""The client has closed the connection: nginx's status, for the log and the figures alone."""
 
 NO_PICTURE = "image: no picture was sent; send one as a multipart form field: curl -F image=@photo.jpg …"
 
@@ -77,7 +87,7 @@ log = logging.getLogger("impasto")
 
 
 def answer(error: ImpastoError) -> JSONResponse:
-    """The error as JSON; what will pass also as a Retry-After header."""
+    """The error as JSON, with a Retry-After header where it has a `retry_after`."""
     status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     headers = {"Retry-After": str(error.extra["retry_after"])} if "retry_after" in error.extra else {}
     if status == 401:
@@ -86,11 +96,11 @@ def answer(error: ImpastoError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Let `app` answer every error in our form."""
+    """Let `app` answer every error as JSON."""
 
     @app.exception_handler(ImpastoError)
     async def ours(request: Request, error: ImpastoError) -> JSONResponse:
-        if isinstance(error, BadCheckpoint):
+        if isinstance(error, BadCheckpoint) or error.private:
             log.error("%s", error)
         return answer(error)
 
@@ -104,6 +114,8 @@ def install(app: FastAPI) -> None:
             return await left(request, error.__cause__)
         if isinstance(error.__cause__, OSError):
             return await disk(request, error.__cause__)
+        if error.status_code == 204:
+            return Response(status_code=204)
         names = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
         content = {"error": names.get(error.status_code, "error"), "detail": str(error.detail)}
         headers = dict(error.headers or {})
@@ -124,7 +136,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> JSONResponse:
-        content = {"error": "internal", "detail": "Something went wrong here that should not have. It has been logged."}
+        content = {"error": "internal", "detail": "The service has a fault, which its log describes."}
         return JSONResponse(content | {"request": request_id.get()}, 500)
 
 
@@ -135,14 +147,14 @@ def _methods(app: FastAPI, request: Request) -> Iterator[set[str]]:
 
 
 def flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """Those of routers, too."""
+    """All routes, those of included routers too."""
     for route in routes:
         yield route
         yield from flat(getattr(getattr(route, "original_router", None), "routes", ()))
 
 
 def _sentence(error: dict[str, object]) -> str:
-    """One of pydantic's errors in words: where, what, and the value that was given."""
+    """One of pydantic's errors as a sentence: the field, what is wrong, and the value."""
     place = error["loc"]
     assert isinstance(place, tuple)
     name = ".".join(str(part) for part in place[1:] if part not in ("int", "float", "literal['full']")) or "request"

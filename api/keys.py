@@ -57,8 +57,8 @@ class Keys:
         """The entry of a key that was presented; None if there is none."""
         digest = sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
         found = None
-        for known in self.all():
-            if hmac.compare_digest(known.sha256, digest):  # all of them, each in constant time
+        for known in self.all():  # all of them, each in constant time
+            if hmac.compare_digest(known.sha256, digest):
                 found = known
         return found
 
@@ -69,7 +69,9 @@ class Keys:
                 self._keys, self._read = list(_parsed(self.path.read_text("utf-8", "replace"))), now
         except OSError as error:
             if self._read or self._keys:
-                log.error("The keys in %s cannot be read (%s): nobody has one now.", self.path, error.strerror)
+                log.error(
+                    "The file of keys %s cannot be read (%s): until it can, no key is valid.", self.path, error.strerror
+                )
             self._read, self._keys = None, []
         return self._keys
 

@@ -13,14 +13,18 @@ from starlette.middleware.cors import CORSMiddleware
 
 from impasto.api import errors
 from impasto.api.metrics import Metrics
-from impasto.api.middleware.access import Gate
+from impasto.api.middleware.access import Access
 from impasto.api.middleware.body_limit import BodyLimit
 from impasto.api.middleware.form_charset import Utf8Forms
+from impasto.api.middleware.head_and_slash import HeadAndSlash
 from impasto.api.middleware.headers import SafeHeaders
 from impasto.api.middleware.request_log import Requests
+from impasto.api.openapi import declare_keys
 from impasto.api.routers import health, jobs, meta, models, stylize
+from impasto.api.services.streams import Streams
 from impasto.api.services.studio import Studio
 from impasto.api.services.submissions import PARTS, Submissions
+from impasto.core.errors import BadParameter, Forbidden, TooMany, Unauthorized
 from impasto.core.settings import Settings
 
 DESCRIPTION = """Send a photograph, get it painted.
@@ -51,19 +55,21 @@ def create_app(settings: Settings) -> FastAPI:
         "description": DESCRIPTION,
         "version": version("impasto"),
         "lifespan": lifespan,
-        "responses": errors.EVERYWHERE,
+        "responses": errors.answers(Unauthorized, Forbidden, BadParameter, TooMany),
+        "redirect_slashes": False,  # `HeadAndSlash` serves them
         "form_limits": {"max_files": PARTS, "max_fields": PARTS},
     }
     app: FastAPI = FastAPIOffline(**about, redoc_url=None) if settings.docs else FastAPI(**about, openapi_url=None)
     app.state.metrics = Metrics()
-    app.state.stopping = threading.Event()  # set by whoever runs the server: streams without an end then have one
+    app.state.streams = Streams()
+    app.state.stopping = threading.Event()  # set by whoever runs the server, to end the streams of events
     slow = jobs.router if settings.jobs else jobs.none
     for router in (meta.router, stylize.router, models.router, slow, health.router):
         app.include_router(router)
     app.mount("/web", meta.compressed)
     app.add_middleware(Utf8Forms)
     app.add_middleware(BodyLimit, settings.max_bytes, larger={"/jobs": settings.max_upload}, together=settings.max_held)
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Access, settings=settings)
     if origins := settings.listed("origins"):
         app.add_middleware(
             CORSMiddleware,
@@ -72,7 +78,9 @@ def create_app(settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Idempotency-Key", "Last-Event-ID", "X-Request-ID"],
             expose_headers=["Impasto-Picture", "Location", "Retry-After", "Server-Timing", "X-Request-ID"],
         )
+    app.add_middleware(HeadAndSlash)
     app.add_middleware(SafeHeaders)
     app.add_middleware(Requests, metrics=app.state.metrics)
     errors.install(app)
+    declare_keys(app, required=bool(settings.keys))
     return app

@@ -1,4 +1,4 @@
-"""Figures of the service, for Prometheus, which `/metrics` answers."""
+"""Figures of the service for Prometheus, at `/metrics`."""
 
 import time
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ STATUSES: tuple[Status, ...] = ("queued", "running", "succeeded", "failed", "can
 
 
 class Metrics:
-    """Of one application. What can be looked up is looked up when it is asked for, the rest is counted here."""
+    """The figures of one application: those that it counts, and those that are looked up when they are asked for."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -26,17 +26,21 @@ class Metrics:
         self._requests = Counter("impasto_requests", "Answers", ["method", "route", "status"], registry=self.registry)
         self._seconds = Histogram(
             "impasto_request_seconds",
-            "Until an answer began",
+            "Seconds until an answer began",
             ["method", "route"],
             buckets=SECONDS,
             registry=self.registry,
         )
         self._engine = Histogram(
-            "impasto_engine_seconds", "Of a network at a picture", ["model"], buckets=SECONDS, registry=self.registry
+            "impasto_engine_seconds",
+            "Seconds that a network took for a picture",
+            ["model"],
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self._cache = Counter(
             "impasto_cache",
-            "Pictures and examples that were held already, or not",
+            "Lookups of pictures and examples, by whether they were held",
             ["cache", "found"],
             registry=self.registry,
         )
@@ -46,7 +50,7 @@ class Metrics:
         self._seconds.labels(method, route).observe(seconds)
 
     def refused(self, status: int) -> None:
-        """By the server, before the application heard of it."""
+        """Count an answer that the server gave before the application heard of the request."""
         self._requests.labels("other", "none", str(status)).inc()
 
     def engine(self, model: str, seconds: float) -> None:
@@ -56,7 +60,7 @@ class Metrics:
         self._cache.labels(cache, "yes" if found else "no").inc()
 
     def watch(self, studio: Studio, submissions: Submissions) -> None:
-        """Have the figures of services that have been opened."""
+        """Add the figures of services that have been opened."""
         studio.on_engine = self.engine
         self.registry.register(Look(studio, submissions))
 
@@ -87,7 +91,9 @@ class Look(Collector):
         models.add_metric(["yes"], studio.engine.found)
         models.add_metric(["no"], studio.engine.made)
         yield models
-        free = GaugeMetricFamily("impasto_free_percent", "Of the disks that jobs are kept on", labels=["disk"])
+        free = GaugeMetricFamily(
+            "impasto_free_percent", "Free space of the disks that jobs are kept on, per cent", labels=["disk"]
+        )
         for name, percent in free_percent(studio.settings).items():
             free.add_metric([name], percent)
         yield free
@@ -95,8 +101,8 @@ class Look(Collector):
     def _jobs(self) -> Iterator[Metric]:
         jobs = self.submissions.jobs
         count = GaugeMetricFamily("impasto_jobs", "Jobs by state", labels=["kind", "status"])
-        oldest = GaugeMetricFamily("impasto_oldest_job_seconds", "Age of the oldest", labels=["kind", "status"])
-        attended = GaugeMetricFamily("impasto_worker_alive", "Whether a worker takes such jobs", labels=["kind"])
+        oldest = GaugeMetricFamily("impasto_oldest_job_seconds", "Age of the oldest job", labels=["kind", "status"])
+        attended = GaugeMetricFamily("impasto_worker_alive", "A worker for such jobs is alive", labels=["kind"])
         up = GaugeMetricFamily("impasto_store_up", "The store of jobs answers")
         try:
             for kind in KINDS:

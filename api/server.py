@@ -1,18 +1,17 @@
-"""Connections, kept in bounds by the server itself: what is slow or too large is dropped, with no proxy before it.
+"""Connections in bounds, with no proxy before the service: slow and large requests are dropped, and too many.
 
-uvicorn has no time limit but on idle connections: one byte an hour would hold a connection, and a file descriptor, for
-as long as its sender likes.
+uvicorn has a time limit for idle connections alone: one byte an hour would hold a connection, and a file descriptor,
+for as long as its sender likes.
 """
 
 import asyncio
 import json
 import logging
 import secrets
-import sys
-from collections.abc import Callable
-from fcntl import ioctl
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from http import HTTPStatus
-from termios import TIOCOUTQ
 
 from uvicorn.middleware.proxy_headers import _TrustedHosts
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -20,16 +19,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from impasto.api.middleware.access import network
 from impasto.core.settings import Settings
 
-LEAST = 10_000
-"""Bytes that must move within `patience` seconds while a body comes in or an answer goes out."""
+AHEAD = 65_536
+"""Bytes of an answer that the kernel takes before it can send them. Of more, our own buffer would show no progress for
+long at a slow reader."""
 
-STEADY = 20_000
-"""Bytes of a body for which there is a second, as `LEAST` alone would let 16 MB take four hours. A slow mobile uplink
-does 50,000, and may rest for more than half of the time."""
-
-SPAN = 3
-"""Times `patience` that a pace is judged over. A body may be that far behind: small pictures come on worse lines, and
-lines stall. And a reader's kernel tells of what it has taken in blocks of 64 KB or more, which may take that long."""
+READING = 3
+"""Times `patience` that an answer may make no progress: the kernel takes it from us in blocks of `AHEAD` or so."""
 
 MAX_HEADER = 16_384
 """Bytes of a request's header."""
@@ -40,9 +35,15 @@ NAMES = {400: "bad_request", 408: "timeout", 431: "header_too_large", 503: "busy
 log = logging.getLogger("impasto.requests")
 
 
+def bound(listener: socket.socket) -> None:
+    """Have the kernel take no more than `AHEAD` bytes ahead of what the connections of a listener can send."""
+    with suppress(AttributeError, OSError):  # not on every system
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD)
+
+
 def protocol(settings: Settings, on_refusal: Callable[[int], None]) -> type[asyncio.Protocol]:
-    """The class that uvicorn takes as `http=`, with the limits of these settings. `on_refusal` is told the status of
-    each answer that it gives itself, which the application never hears of."""
+    """Return the class that uvicorn takes as `http=`, with the limits of these settings. `on_refusal` is called with
+    the status of each answer that the class gives by itself: the application never hears of those."""
     limits = {
         "patience": settings.patience,
         "max_header": MAX_HEADER,
@@ -56,9 +57,9 @@ def protocol(settings: Settings, on_refusal: Callable[[int], None]) -> type[asyn
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """A connection. Its header must be there within `patience` seconds and `max_header` bytes; then whichever way bytes
-    go, `LEAST` of them must move in every `patience` seconds, and a body at a `STEADY` pace on the whole. While the
-    service itself works nothing is counted. One client has a part of all connections."""
+    """A connection. Its header must be there within `patience` seconds and `max_header` bytes. A body may make no
+    progress for `patience` seconds, an answer for `READING` times as long. While the service itself works nothing is
+    counted. One client has a quarter of all connections, and of the bytes that wait to be read on them."""
 
     patience: float
     max_header: int
@@ -73,9 +74,7 @@ class BoundedHttp(HttpToolsProtocol):
     _writing: asyncio.TimerHandle | None = None
     _running: RequestResponseCycle | None = None  # of those that came in one after the other, the one at work
     _in_header = True
-    _read = 0  # bytes since the last look, or since the header began
-    _behind = 0.0  # seconds that a body has taken over what its bytes so far may
-    _idle = 0  # bytes of a body in which there was nothing: chunk extensions, trailers
+    _idle = 0  # bytes since a header began, or since the last of a body: chunk extensions, trailers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -102,16 +101,17 @@ class BoundedHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        self._read += len(data)
-        self._idle += 0 if self._in_header else len(data)
         if self._in_header and not self._reading:
             self._await_header()
+        elif not self._in_header:
+            self._await_body()
+        self._idle += len(data)
         super().data_received(data)
-        if max(self._read if self._in_header else 0, self._idle) > self.max_header:
+        if self._idle > self.max_header:
             self._refuse_header()
 
     def on_headers_complete(self) -> None:
-        self._in_header, self._idle, self._behind = False, 0, 0.0
+        self._in_header, self._idle = False, 0
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > self.max_header:
             self._refuse_header()  # all of it came in one piece
         else:
@@ -127,7 +127,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._stop_reading()
-        self._in_header, self._read, self._idle = True, 0, 0
+        self._in_header, self._idle = True, 0
         if not self.transport.is_closing():
             super().on_message_complete()
 
@@ -137,7 +137,8 @@ class BoundedHttp(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if sum(other.transport.get_write_buffer_size() for other in self.connections) > self.max_unread:
+        own = [other for other in self._connections() if other.whose == self.whose] if self.whose else []
+        if _unread(self._connections()) > self.max_unread or _unread(own) > self.max_unread // 4:
             self.transport.abort()  # others do not read theirs: there is no memory for one more
         else:
             self._await_reader()
@@ -148,9 +149,12 @@ class BoundedHttp(HttpToolsProtocol):
             self._writing.cancel()
             self._writing = None
 
+    def _connections(self) -> Iterator["BoundedHttp"]:
+        return (other for other in self.connections if isinstance(other, BoundedHttp))
+
     def _of_one(self) -> int:
         """Connections of this client."""
-        return sum(isinstance(other, BoundedHttp) and other.whose == self.whose for other in self.connections)
+        return sum(other.whose == self.whose for other in self._connections())
 
     def _await_header(self) -> None:
         self._stop_reading()
@@ -159,45 +163,30 @@ class BoundedHttp(HttpToolsProtocol):
     def _header_is_late(self) -> None:
         if self.cycle and not self.cycle.response_complete:  # of a request behind one that we are still at
             self._await_header()
-        elif not self._read:  # a browser opens connections ahead
+        elif not self._idle:  # a browser opens connections ahead
             self.transport.close()
         else:
             self._refuse(408, f"The request's header was not there within {self.patience:g} s.")
 
     def _await_body(self) -> None:
         self._stop_reading()
-        self._read = 0
-        self._reading = self.loop.call_later(self.patience, self._look_at_body)
+        self._reading = self.loop.call_later(self.patience, self._body_is_late)
 
-    def _look_at_body(self) -> None:
+    def _body_is_late(self) -> None:
         if self.flow.read_paused:  # it is we who are slow
             self._await_body()
-            return
-        self._behind += self.patience - self._read / STEADY
-        if self._read < LEAST:
-            self._refuse(408, f"Of the request's body less than {LEAST:,} bytes came in {self.patience:g} s.")
-        elif self._behind > SPAN * self.patience:
-            self._refuse(408, f"The request's body takes too long: {STEADY:,} bytes must come a second, on the whole.")
         else:
-            self._await_body()
+            self._refuse(408, f"Nothing of the request's body came for {self.patience:g} s.")
 
     def _await_reader(self) -> None:
-        self._writing = self.loop.call_later(SPAN * self.patience, self._look_at_reader, self._unread())
+        unread = self.transport.get_write_buffer_size()
+        self._writing = self.loop.call_later(READING * self.patience, self._look_at_reader, unread)
 
     def _look_at_reader(self, before: int) -> None:
-        if before - self._unread() >= SPAN * LEAST:
+        if self.transport.get_write_buffer_size() < before:
             self._await_reader()
         else:
             self.transport.abort()
-
-    def _unread(self) -> int:
-        """Bytes of answers that have not arrived at the other side. Our own buffer alone shows no progress for long:
-        the kernel has up to 4 MB more, and takes the next from us in large blocks."""
-        ours = self.transport.get_write_buffer_size()
-        if sys.platform != "linux":  # where that call means something else, if anything
-            return ours
-        queued = ioctl(self.transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
-        return ours + int.from_bytes(queued, sys.byteorder)
 
     def _stop_reading(self) -> None:
         if self._reading:
@@ -205,8 +194,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._reading = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP in JSON; uvicorn's own answer is plain text."""
-        self._refuse(400, "This is no HTTP/1.1 that is understood here. In a URL all but ASCII is written as %C3%A4.")
+        """Answer in JSON to what is not HTTP; uvicorn's own answer is plain text."""
+        self._refuse(400, "This is not HTTP/1.1. In a URL, write all but ASCII as percent codes, such as %C3%A4.")
 
     def _refuse_header(self) -> None:
         self._refuse(431, f"The request's header has more than {self.max_header:,} bytes.")
@@ -230,3 +219,8 @@ class BoundedHttp(HttpToolsProtocol):
         log.info("refused", extra={"facts": facts})
         self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
         self.transport.close()
+
+
+def _unread(connections: Iterable[BoundedHttp]) -> int:
+    """Bytes of answers that wait for their readers."""
+    return sum(connection.transport.get_write_buffer_size() for connection in connections)

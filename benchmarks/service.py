@@ -90,10 +90,7 @@ def decoding(settings: Settings) -> None:
     """A JPEG of 12 megapixels in a child of the sandbox, against the same in this process, turn by turn."""
     photo = encode(Picture(cat(3000, 4000)), "jpeg")
     sandbox = open_sandbox(Terms(settings.limits), on=True)
-    try:
-        times = [(seconds(lambda: sandbox.decode(photo)), seconds(lambda: decode(photo))) for _ in range(24)][4:]
-    finally:
-        sandbox.close()
+    times = [(seconds(lambda: sandbox.decode(photo)), seconds(lambda: decode(photo))) for _ in range(24)][4:]
     there, here = (median(column) * 1000 for column in zip(*times, strict=True))
     print(f"decoding 12 megapixels of JPEG: {there:.0f} ms in a child, {here:.0f} ms in place")
 

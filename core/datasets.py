@@ -18,14 +18,16 @@ def known_datasets(folder: Path) -> dict[str, Path]:
 
 
 def find_dataset(folder: Path, name: str) -> Path:
-    """Raises NotFound with the datasets there are and the nearest."""
+    """The path of a dataset. Raises NotFound, with the known names and the nearest."""
     known = known_datasets(folder)
     if name not in known:
-        advice = " `impasto data fetch` gets the report's two. Or give your own photographs (`--data`, or in the job)."
+        advice = (
+            " Fetch the report's two with `impasto data fetch`, or give your own photographs (`--data`, or in the job)."
+        )
         raise unknown("dataset", name, known, advice)
     return known[name]
 
 
 def _stem(name: str) -> str:
-    """The name of an archive without its suffix; of other files nothing."""
+    """The name of an archive without its suffix; an empty string for other files."""
     return next((name.removesuffix(suffix) for suffix in ARCHIVES if name.endswith(suffix)), "")

@@ -1,4 +1,4 @@
-"""The devices that networks run on: which one to take, its name, and the precision that is fast there."""
+"""The device that networks run on: CPU or GPU, its name, and the precision that is fastest there."""
 
 import os
 import platform
@@ -15,9 +15,9 @@ INFO = Path("/proc/cpuinfo")
 
 
 def find_device(device: Device) -> str:
-    """`cpu` or `cuda`. Raises Unavailable for a GPU that is not there.
+    """Return `cpu` or `cuda`. Raises Unavailable where a GPU is asked for and there is none.
 
-    For `auto` torch is asked only where there may be a GPU: importing it takes seconds.
+    Torch takes seconds to import, so `auto` asks it only where there may be a GPU.
     """
     if device == "cpu" or (device == "auto" and not Path("/dev/nvidiactl").exists()):
         return "cpu"
@@ -26,23 +26,23 @@ def find_device(device: Device) -> str:
     if torch.cuda.is_available():
         return "cuda"
     if device == "cuda":
-        raise Unavailable("There is no CUDA device here, or torch was built without CUDA: choose auto or cpu.")
+        raise Unavailable("There is no CUDA device, or torch was built without CUDA. Set the device to auto or cpu.")
     return "cpu"
 
 
 def has_openvino() -> bool:
-    """Whether OpenVINO is installed; it is not imported."""
+    """Whether OpenVINO is installed. Does not import it."""
     return find_spec("openvino") is not None
 
 
 @cache
 def cpu_precision() -> Literal["bf16", "f32"]:
-    """The precision that OpenVINO computes in on this processor: bfloat16 where it has it."""
+    """The precision that OpenVINO computes in: bfloat16 where the processor has it."""
     return "bf16" if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether torch is faster in bfloat16 than in float32 there: most GPUs, and processors with AVX-512 bf16 or AMX."""
+    """Whether the device computes in bfloat16: most GPUs, and processors with AVX-512 bf16 or AMX."""
     if device == "cuda":
         import torch
 
@@ -51,7 +51,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def import_openvino() -> Any:
-    """The library, without the telemetry that it brings along: nothing we ship calls home."""
+    """Import the library without its telemetry: nothing we ship calls home."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -65,7 +65,7 @@ def openvino_core() -> Any:
 
 
 def processor() -> str:
-    """The processor's name, its widest instructions and how many cores this process may use."""
+    """The processor's name, its widest instructions and the number of cores that this process may use."""
     lines = INFO.read_text().splitlines() if INFO.exists() else []
     name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
     flags = next((line for line in lines if line.startswith("flags")), "").split()
@@ -75,7 +75,7 @@ def processor() -> str:
 
 
 def device_name(device: str) -> str:
-    """The name of a torch device, such as `cpu` or `cuda:0`; of the CPU, that of `processor`."""
+    """The name of a torch device, such as `cpu` or `cuda:0`."""
     import torch
 
     return torch.cuda.get_device_name(device) if device.startswith("cuda") else processor()

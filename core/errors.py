@@ -1,38 +1,44 @@
 """Every error that Impasto raises on purpose, in one tree.
 
-Whoever shows an error maps the class, never the text: `api.errors` has the HTTP statuses, the command
-line prints the message. A message says what was wrong, the limit that it met and what to do; `extra` carries the
-same facts for a program to read.
+Whoever shows an error maps the class, never the text: `api.errors` has the HTTP statuses, the command line prints the
+message. A message says what was wrong, the value, the limit and what to do; `extra` has the same facts for programs.
 
     ImpastoError
-    ├── BadPicture             bytes that are no picture, or a broken one
-    ├── UnsupportedFormat      a kind of file that we do not read
+    ├── BadPicture             bytes that are not a picture, or a broken one
+    ├── UnsupportedFormat      a kind of file that is not read here
     ├── TooLarge               over a limit on bytes or pixels
     ├── BadParameter           a value outside what is allowed
     ├── NotFound               no model, style or file of that name
     ├── Gone                   a job that has expired
     ├── Conflict               a name that is taken, a key used for something else, a file that a job has not yet
-    ├── Unauthorized           a key is needed, or was not a good one
-    ├── Forbidden              what this caller may not ask for
-    ├── Busy                   more work waiting than is taken on
+    ├── Unauthorized           a key that is missing or unknown
+    ├── Forbidden              a request that this caller may not make
+    ├── Busy                   too much work is waiting already
     ├── TooMany                more requests than one client may make
     ├── BadCheckpoint          a file of weights that is not what it says it is
     ├── NoSpace                the disk is full
-    └── Unavailable            something that must be fetched, installed or running first
+    └── Unavailable            something that has to be fetched, installed or running first
 """
 
 from typing import Any
 
 
 class ImpastoError(Exception):
-    """The root. `code` is a stable name for programs, `extra` the facts of the message as JSON values."""
+    """The root. `code` is a stable name for programs, `extra` the facts of the message as JSON values.
+
+    Clients are shown the message alone. `private` is for the log, which writes `str(error)`: hosts, buckets, paths.
+    """
 
     code = "error"
 
-    def __init__(self, message: str, **extra: Any) -> None:
+    def __init__(self, message: str, *, private: object = "", **extra: Any) -> None:
         super().__init__(message)
         self.message = message
+        self.private = private
         self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.private}".rstrip()
 
 
 class BadPicture(ImpastoError):
@@ -56,7 +62,7 @@ class NotFound(ImpastoError):
 
 
 class PictureGone(NotFound):
-    """A picture that was sent before is not held any more: its sender has it, and sends it again."""
+    """A picture that was sent before is no longer held: its sender sends it again."""
 
     code = "picture_gone"
 
@@ -98,7 +104,7 @@ class Unavailable(ImpastoError):
 
 
 class Stopping(Unavailable):
-    """The service is told to end: what is not done by then is refused."""
+    """The service is being stopped, and refuses what it has not done by then."""
 
     def __init__(self) -> None:
-        super().__init__("The service is being stopped: send it again in a moment.", retry_after=10)
+        super().__init__("The service is being stopped: send the request again in a moment.", retry_after=10)

@@ -13,11 +13,11 @@ T = TypeVar("T")
 
 
 @contextmanager
-def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
-    """A temporary path beside `path`; when the block ends it is synced and takes the place of `path`.
+def replacing(path: Path, *, exclusive: bool = False, mode: int = 0o644) -> Iterator[Path]:
+    """Yield a temporary path beside `path`. At the end of the block it is synced and replaces `path`, with `mode`.
 
-    When the block raises, `path` stays as it was. With `exclusive` nothing is replaced: raises FileExistsError where
-    there is something at `path` by then.
+    Where the block raises, `path` stays as it was. With `exclusive` nothing is replaced: raises FileExistsError where
+    `path` exists by then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix, delete=False) as file:
@@ -25,7 +25,7 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         if exclusive:
             os.link(temporary, path)
         else:
@@ -36,7 +36,7 @@ def replacing(path: Path, *, exclusive: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends; where another was first, that one stays."""
+    """Yield a temporary folder that becomes `path` at the end of the block, unless `path` exists by then."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
@@ -86,6 +86,6 @@ def _sync(path: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """The whole of `data`, or nothing."""
+    """Write all of `data`, or nothing."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)

@@ -15,7 +15,7 @@ from impasto.core.errors import BadParameter, NotFound
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 MODEL = r"^[a-z0-9]+(/[a-z0-9][a-z0-9_-]{0,63}){2}$"
-"""A model's whole name: ARCH/DATASET/STYLE."""
+"""The whole name of a model: ARCH/DATASET/STYLE."""
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 
 Arch = Literal["aonet", "vgg16"]
@@ -59,11 +59,12 @@ CHANNELS = {
 
 
 def padding(height: int, width: int, stride: int) -> tuple[int, int]:
-    """Rows and columns to add for multiples of `stride`, three times that at least: of a map with a side of two
-    InstanceNorm enlarges the rounding errors. Raises BadParameter for a side under 16 px.
+    """Rows and columns that pad a picture to multiples of `stride`, and to three times `stride` at least.
+
+    On smaller maps InstanceNorm enlarges rounding errors. Raises BadParameter for a side under 16 px.
     """
     if min(height, width) < MIN_SIDE:
-        raise BadParameter(f"The picture is {width}x{height}: the networks paint from {MIN_SIDE} px a side.")
+        raise BadParameter(f"The picture is {width}x{height}. A side must have {MIN_SIDE} px or more.")
     return max(-height % stride, 3 * stride - height), max(-width % stride, 3 * stride - width)
 
 
@@ -72,27 +73,27 @@ def is_name(text: str) -> bool:
 
 
 def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> NotFound:
-    """The error for a name that is none: says which there are and which is nearest."""
+    """The error for an unknown name, with the known names and the nearest."""
     names = list(known)
     styles = {style_of(each) for each in names}
     if style_of(name) != "*":
         styles = set(get_close_matches(style_of(name), styles, cutoff=0.4))
     nearest = get_close_matches(name, [each for each in names if style_of(each) in styles], n=1, cutoff=0.4)
-    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return NotFound(
-        f"There is no {what} {name[:80]!r}.{hint} There are: {', '.join(names) or 'none'}.{advice}",
+        f"{name[:80]!r} is not a {what}.{hint} Known: {', '.join(names) or 'none'}.{advice}",
         known=names,
         nearest=nearest[0] if nearest else None,
     )
 
 
 def style_of(name: str) -> str:
-    """The last part of a model's name, without network and dataset, which many share; any other name as it is."""
+    """The last part of a model's name, as many share network and dataset; any other name as it is."""
     return name.rpartition("/")[2]
 
 
 def check_layer(name: str) -> str:
-    """The name itself; raises NotFound, with the nearest name, where VGG16 has no such layer."""
+    """Return the name. Raises NotFound, with the nearest name, where VGG16 has no such layer."""
     if name not in CHANNELS:
         raise unknown("VGG16 layer", name, CHANNELS)
     return name

@@ -1,4 +1,4 @@
-"""Every parameter of painting and of training, its default and its bounds, once."""
+"""Every parameter of painting and of training, with its default and bounds."""
 
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
@@ -25,18 +25,18 @@ ALGORITHM_1_CONTENT = ("relu4_2",)
 """Algorithm 1's layers."""
 
 MAX_PAINTED = 16_000_000
-"""Pixels that a network is shown, unless told."""
+"""Most pixels that a network sees, by default."""
 
 STYLE_SIZE = 512
 """Short side of the style image, px. The report names none."""
 
 SCALES = 4
-"""Sizes that a style is kept at: 1, 1/2, 1/4 and 1/8."""
+"""Sizes in a style's Gram file: 1, 1/2, 1/4 and 1/8."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the terms of `core.losses.objective.Objective`, and how many scales its style has."""
+    """Weights of the terms of `core.losses.objective.Objective`, and the number of scales of its style."""
 
     style: float
     coarse: float
@@ -48,15 +48,15 @@ class Weights:
 
 
 NETWORK = Weights(style=12, coarse=4, depicted=1.5, detail=0.5, tv=1.5, excess=5, scales=3)
-"""Weights of a network's training. Of total variation 0.5 leaves a lattice."""
+"""Weights of a network's training. A total variation of 0.5 leaves a lattice."""
 
 PIXELS = Weights(style=40, coarse=1.5, depicted=0.3, detail=0.5, tv=1.5, excess=5, scales=4)
-"""Weights of the optimisation of pixels. Pixels can please a classifier unseen, and take the fine ink without the
-forms: with a network's weights they stay a tinted photograph."""
+"""Weights of the optimisation of pixels. With a network's weights the pixels stay a tinted photograph: they can satisfy
+the classifier by changes that nobody sees."""
 
 
 class ObjectiveParams(BaseModel):
-    """The objective of a training or of a picture's pixels, and the three weights that it may be given."""
+    """The objective of a training or of a picture's pixels, and its three weights."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -66,23 +66,23 @@ class ObjectiveParams(BaseModel):
     """The report's style layers."""
 
     recipe: Recipe = Field("ours", description="the objective: ours, or the report's own")
-    content_weight: float = Field(1, ge=0, description="weight of what keeps the photograph's subject")
+    content_weight: float = Field(1, ge=0, description="weight of the terms that keep the photograph's subject")
     style_weight: float = Field(ge=0, description="weight of the style")
     tv_weight: float = Field(ge=0, description="weight of the total variation")
 
     @property
     def style_layers(self) -> tuple[str, ...]:
-        """Layers whose Gram matrices the style is."""
+        """Layers whose Gram matrices make up the style."""
         return STYLE_LAYERS if self.recipe == "ours" else self.report_layers
 
     @property
     def scales(self) -> int:
-        """Sizes that the style is compared at."""
+        """Number of sizes that the style is compared at."""
         return self.own.scales if self.recipe == "ours" else 1
 
     @property
     def weights(self) -> Weights:
-        """Of recipe `ours`: `content_weight` is times all that keeps the subject."""
+        """Weights of recipe `ours`. `content_weight` multiplies every term that keeps the subject."""
         return replace(
             self.own,
             style=self.style_weight,
@@ -96,7 +96,7 @@ class ObjectiveParams(BaseModel):
     def _some_weight(self) -> Self:
         if not self.content_weight and not self.style_weight:
             raise ValueError(
-                "content_weight and style_weight are both 0: there is nothing to learn and nothing to paint"
+                "content_weight and style_weight are both 0: there is nothing to learn and nothing to paint. Raise one"
             )
         return self
 
@@ -104,59 +104,61 @@ class ObjectiveParams(BaseModel):
 class TrainParams(ObjectiveParams):
     """Parameters of a training. `core.recipes.recipe` fills in the defaults of a recipe.
 
-    A training of recipe `ours` begins, unless from another network, with giving the photograph back; then come two
-    thirds of `steps` on half the size with twice the batch, and the rest. The learning rate falls as a cosine. One of
-    the `report` is Algorithm 2: all steps alike.
+    A training of recipe `ours` has three stages. The network learns to reproduce photographs, unless it starts from a
+    trained one. Two thirds of `steps` follow at half the size with twice the batch, then the rest. The learning rate
+    falls as a cosine. A training of the `report` is Algorithm 2: all steps alike.
     """
 
     own = NETWORK
     report_layers = ALGORITHM_2
 
     arch: Arch = Field(description=f"the network: {NETWORKS}")
-    dataset: Name = Field(description="the name that the photographs go by")
-    style: Name = Field(description="the name that the style goes by")
+    dataset: Name = Field(description="name of the photographs")
+    style: Name = Field(description="name of the style")
     upsample: Upsample = Field("nearest", description="how the network enlarges: nearest, or deconv as in the report")
 
     size: int = Field(256, ge=64, le=1024, description="side of the square training pictures, px")
     batch: int = Field(2, ge=1, le=256, description="pictures a step")
-    steps: int | None = Field(None, ge=1, le=1_000_000, description="steps; one epoch unless told")
+    steps: int | None = Field(None, ge=1, le=1_000_000, description="steps; by default one epoch")
     lr: float = Field(1e-3, gt=0, description="Adam's learning rate")
 
     style_weight: float = Field(NETWORK.style, ge=0, description="weight of the style")
     tv_weight: float = Field(NETWORK.tv, ge=0, description="weight of the total variation")
     content_layers: tuple[Layer, ...] = Field(
-        ("relu2_2",), min_length=1, description="content layers; recipe ours has its own"
+        ("relu2_2",), min_length=1, description="content layers of recipe report; recipe ours has its own"
     )
     style_size: int = Field(STYLE_SIZE, ge=MIN_SIDE, le=2048, description="short side of the style image, px")
     warm_start: str | None = Field(
         None,
         pattern=MODEL,
-        description="a trained network of the same kind, as ARCH/DATASET/STYLE, whose weights training starts from",
+        description="a trained network of the same kind to start from, as ARCH/DATASET/STYLE",
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="of the weights, the order of the photographs and the crops")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the weights, the order of the photographs and the crops")
 
     @model_validator(mode="after")
     def _fitting_start(self) -> Self:
         if self.warm_start and not self.warm_start.startswith(f"{self.arch}/"):
-            raise ValueError(f"warm_start is {self.warm_start}: its weights do not fit {self.arch}")
+            raise ValueError(
+                f"warm_start is {self.warm_start}, whose weights do not fit {self.arch}. Name a network of {self.arch}"
+            )
         return self
 
 
 class TrainJobParams(TrainParams):
-    """Parameters of a training over HTTP; the photographs and the style's picture come beside them."""
+    """Parameters of a training over HTTP. The photographs and the style's picture are sent beside them."""
 
-    named_style: Name | None = Field(None, description="a style that is kept by name, instead of its picture")
+    named_style: Name | None = Field(None, description="name of a style with a Gram file, instead of its picture")
 
     def training(self) -> TrainParams:
         return TrainParams(**self.model_dump(exclude={"named_style"}))
 
 
 PAINT_SIZE = 1280
-"""Long side in px that a network sees of a photograph, unless told: what is larger takes long, and has thin strokes."""
+"""Long side in px that a network sees of a photograph, by default. A larger one takes long and has thin strokes."""
 
 
 class PaintParams(BaseModel):
-    """Parameters of a painting, of the command line and of `/stylize` alike."""
+    """Parameters of a painting, for the command line and `/stylize`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -178,12 +180,12 @@ class PaintParams(BaseModel):
     @classmethod
     def _large_enough(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < MIN_SIDE:
-            raise ValueError(f"at least {MIN_SIDE} px, or full")
+            raise ValueError(f"give {MIN_SIDE} px or more, or full")
         return value
 
 
 class CompareParams(BaseModel):
-    """Parameters of a comparison: the models of these names, all of them where none is given."""
+    """Parameters of a comparison: models by style, network and dataset; all models by default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -195,7 +197,7 @@ class CompareParams(BaseModel):
         None,
         ge=MIN_SIDE,
         le=PAINT_SIZE,
-        description="long side that the networks see, px, as of /stylize; smaller is bolder. Unless told, that of a "
+        description="long side that the networks see, px, as of /stylize; smaller is bolder. By default that of a "
         "photograph as large as side",
     )
     strength: float = Field(1, ge=0, le=1, description="0 is the photograph, 1 the painting, between them a blend")
@@ -204,7 +206,7 @@ class CompareParams(BaseModel):
 
     @property
     def painted_side(self) -> int:
-        """Long side of the photograph that is painted, px; what is larger than `side` is shrunk then."""
+        """Long side of the photograph that is painted, px; the painting is then shrunk to `side`."""
         return max(self.side, self.paint_size or 0)
 
     @property
@@ -214,23 +216,24 @@ class CompareParams(BaseModel):
 
 
 REPORT_PIXELS: dict[str, Any] = {"content_weight": 0.03, "style_weight": 1, "tv_weight": 0, "init": "content"}
-"""Algorithm 1's numbers. The report has weights of 100 and 1e7, for a VGG16 whose features are 57 times smaller than
-the original's, which all our sources have the units of: 100 / 57^2 and 1e7 / 57^4."""
+"""Algorithm 1's numbers. The report's weights are 100 and 1e7, for a VGG16 whose features are 57 times smaller than the
+original's. All our sources have the original's units, so the weights here are 100 / 57^2 and 1e7 / 57^4."""
 
 
 class GatysParams(ObjectiveParams):
     """Parameters of the optimisation of one picture's pixels, by our objective or by the report's Algorithm 1.
 
-    With `recipe=report` what is not given is `REPORT_PIXELS`. How many weights `style_blend` must have is known where
-    the style's pictures are: `core.gatys.style.find_style` checks it.
+    With `recipe=report` the defaults are `REPORT_PIXELS`. `core.gatys.style.find_style`, which knows the style's
+    pictures, checks the number of weights in `style_blend`.
     """
 
     own = PIXELS
     report_layers = ALGORITHM_1
 
-    style: Name | None = Field(None, description="a style that is kept by name, such as wave, instead of pictures")
+    style: Name | None = Field(None, description="name of a style with a Gram file, such as wave, instead of pictures")
     style_blend: tuple[float, ...] = Field(
-        (), description="how much of each style picture, in their order; they need not add up to 1. Equal unless told"
+        (),
+        description="weight of each style picture, in their order; they need not add up to 1. By default all are equal",
     )
     style_scale: float = Field(
         1,
@@ -252,12 +255,12 @@ class GatysParams(ObjectiveParams):
     )
     init: Literal["recoloured", "content", "random", "style"] = Field(
         "recoloured",
-        description="what the picture starts as: the photograph in the style's colours, the photograph, noise, or the "
-        "first style picture",
+        description="the first picture: the photograph in the style's colours, the photograph, noise, or the first "
+        "style picture",
     )
-    optimizer: Literal["lbfgs", "adam"] = Field("lbfgs", description="what moves the pixels")
+    optimizer: Literal["lbfgs", "adam"] = Field("lbfgs", description="the optimiser")
     lr: float = Field(5, gt=0, le=100, description="Adam's learning rate, in levels of 0..255")
-    seed: int = Field(0, ge=0, lt=2**32, description="of the noise that `random` starts from")
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of the noise that `random` starts from")
 
     style_weight: float = Field(PIXELS.style, ge=0, description="weight of the style")
     tv_weight: float = Field(PIXELS.tv, ge=0, description="weight of the total variation")
@@ -278,7 +281,7 @@ class GatysParams(ObjectiveParams):
     @classmethod
     def _some_style(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
         if weights and (min(weights) < 0 or not sum(weights)):
-            raise ValueError("weights are 0 or more, and one of them is more")
+            raise ValueError("give weights of 0 or more, at least one of them more than 0")
         return weights
 
     @model_validator(mode="after")
@@ -288,8 +291,10 @@ class GatysParams(ObjectiveParams):
         for name, plain in (("style_scale", 1), ("style_blend", ())):
             if getattr(self, name) != plain:
                 raise ValueError(
-                    f"{name} needs the style's pictures: {self.style!r} is kept as Gram matrices, at one size"
+                    f"{name} needs the style's pictures. {self.style!r} is a Gram file: give pictures instead"
                 )
         if self.init == "style":
-            raise ValueError(f"init=style needs the style's picture: {self.style!r} is kept as Gram matrices")
+            raise ValueError(
+                f"init=style needs the style's picture. {self.style!r} is a Gram file: give a picture instead"
+            )
         return self

@@ -1,4 +1,4 @@
-"""The report's Table 1, its twenty models, and the numbers that our own of them are trained with."""
+"""The report's Table 1, its twenty models, and the recipe that we train them with."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ TABLE_1: dict[tuple[str, str], dict[str, Any]] = {
 """Table 1 by network and dataset."""
 
 REPORT: dict[str, Any] = {"size": 256, "batch": 4, "lr": 1e-3, "tv_weight": 0, "style_size": 256}
-"""The same for all of them: batch 4, Adam at 1e-3, one epoch. Total variation and the style's size are not in it."""
+"""Parameters that all of Table 1 share. Total variation and the style's size are ours: the report names none."""
 
 OURS: dict[str, Any] = {"size": 256, "batch": 2, "lr": 1e-3}
 """Parameters of our own models."""
 
 STEPS: dict[str, tuple[int, int]] = {"aonet": (1400, 600), "vgg16": (2000, 800)}
-"""Steps of a network from nothing, and from a trained one, which can paint already and learns another hand."""
+"""Steps of a network from random weights, and of one that starts from a trained network."""
 
 STYLE_WEIGHTS: dict[tuple[str, str], float] = {
     ("aonet", "udnie"): 20,
@@ -28,13 +28,14 @@ STYLE_WEIGHTS: dict[tuple[str, str], float] = {
     ("vgg16", "the_scream"): 6,
     ("vgg16", "the_shipwreck"): 4,
 }
-"""Of styles that need another: at 12 udnie keeps too much of the photograph, the others too little."""
+"""Style weights other than the default, 12, at which udnie keeps too much of the photograph and the others too
+little."""
 
 OURS_BY_DATASET: dict[str, dict[str, Any]] = {"tinyimagenet": {"size": 160, "steps": 300}}
-"""Changes for single datasets: pictures of 64 px are only blurred at a larger size."""
+"""Changes for single datasets. TinyImageNet's pictures of 64 px are only blurred at a larger size."""
 
 FIRST = "coco"
-"""The dataset that each network is trained on first; on the other each style starts from itself."""
+"""The dataset that each network is trained on first. On the other each style starts from its own network here."""
 
 PARENTS: dict[str, str | None] = {
     "wave": None,
@@ -43,13 +44,13 @@ PARENTS: dict[str, str | None] = {
     "rain_princess": "udnie",
     "the_shipwreck": "the_scream",
 }
-"""The style that each starts from on the first dataset, in the order of training."""
+"""Style -> the style that it starts from on the first dataset, in the order of training."""
 
 
 def recipe(arch: str, dataset: str, style: str, kind: Recipe = "ours", **changes: Any) -> TrainParams:
-    """Table 1's parameters (`report`) or our own (`ours`) for one model, with `changes` over them.
+    """Parameters of one model: Table 1's (`report`) or ours (`ours`), with `changes` over them.
 
-    Another dataset than the report's two takes the row of `coco`. Raises pydantic's ValidationError.
+    A dataset that is not in the report takes the row of `coco`. Raises pydantic's ValidationError.
     """
     if kind == "report":
         row = REPORT | TABLE_1.get((arch, dataset), TABLE_1.get((arch, FIRST), {}))
@@ -68,8 +69,8 @@ def recipe(arch: str, dataset: str, style: str, kind: Recipe = "ours", **changes
 def twenty(kind: Recipe = "ours", **changes: Any) -> list[TrainParams]:
     """All of Table 1's models, in the order of training.
 
-    Our own start from trained ones (`PARENTS`). A name among `changes` (arch, dataset, style) leaves only its models.
-    Raises as `recipe`.
+    Ours start from trained ones (`PARENTS`). `arch`, `dataset` and `style` among `changes` choose models. Raises what
+    `recipe` raises.
     """
     rows = []
     for arch, dataset in TABLE_1:

@@ -53,10 +53,12 @@ class Settings(BaseSettings):
     max_held: int = Field(
         1_000_000_000,
         gt=0,
-        description="bytes of requests under way that are held together, and of answers not yet read",
+        description="bytes of requests under way that are held, and of answers not yet read; a quarter of one client's",
     )
     patience: float = Field(
-        10, gt=0, description="seconds for a request's header, and for every 10,000 bytes of a body or an answer"
+        10,
+        gt=0,
+        description="seconds for a request's header, and that its body may pause; an answer may three times that",
     )
     grace: int = Field(30, ge=1, description="seconds for requests under way when the service is told to stop")
 

@@ -1,4 +1,4 @@
-"""`impasto`: the group of all commands, each in a file of `commands/`. No command imports torch before it is run."""
+"""`impasto`: all commands, each in a file of `commands/`. No command imports torch before it runs."""
 
 import sys
 
@@ -24,7 +24,7 @@ SERVICE = (jobs, keys)
 
 
 def main() -> None:
-    """The console command: our errors are shown as a sentence, and exit with 2."""
+    """Run the console command. An error of ours is shown as a sentence, with exit status 2."""
     try:
         cli.main(standalone_mode=False)
     except ImpastoError as error:

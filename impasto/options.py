@@ -1,4 +1,4 @@
-"""Command line options made from a pydantic model, where defaults, bounds and help live; and the settings."""
+"""Command line options made from the fields of a pydantic model; and the settings."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 def options(model: type[BaseModel], *, only: Iterable[str] | None = None, defaults: bool = True) -> Callable[[F], F]:
-    """A decorator: an option for each field of `model`, or for `only` those.
+    """A decorator: an option for each field of `model`, or for the fields in `only`.
 
-    An option that is not given is not passed to the model, which then takes its own default; without `defaults` the
-    help shows none and no option is required, for commands whose defaults come from a table.
+    An option that is not given takes the model's default. Without `defaults` the help shows none and no option is
+    required: the defaults come from a table.
     """
     names = list(only or model.model_fields)
 
@@ -34,12 +34,16 @@ def options(model: type[BaseModel], *, only: Iterable[str] | None = None, defaul
 
 
 def learning(command: F) -> F:
-    """A decorator: the options of a command that learns from pictures and writes one file."""
-    pictures = "Pictures: a folder or an archive; several are put together.  [default: coco, as fetched]"
+    """A decorator: the options of a command that trains on pictures and writes one file."""
+    pictures = "Pictures: a folder or an archive; may be repeated.  [default: coco, as fetched]"
     for option in (
         click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write it to."),
         click.option(
-            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights and the crops."
+            "--seed",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Seed of the weights and the crops.",
         ),
         click.option("--data", type=click.Path(path_type=Path), multiple=True, help=pictures),
     ):
@@ -53,7 +57,7 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def validated(make: Callable[[], T]) -> T:
-    """`make()`; where pydantic refuses its parameters, BadParameter that names the options."""
+    """Return `make()`. Raises BadParameter, which names the options, where pydantic refuses them."""
     try:
         return make()
     except ValidationError as error:
@@ -61,7 +65,7 @@ def validated(make: Callable[[], T]) -> T:
 
 
 def read_settings(**flags: Any) -> Settings:
-    """The settings of the environment, and of `flags` over it. Raises UsageError, which names the wrong ones."""
+    """Read the settings of the environment, with `flags` over them. Raises UsageError, which names the wrong ones."""
     try:
         return Settings(**flags)
     except ValidationError as error:
@@ -71,7 +75,7 @@ def read_settings(**flags: Any) -> Settings:
 
 
 def _in_words(error: ValidationError) -> BadParameter:
-    """pydantic's error as ours, naming the options."""
+    """Convert pydantic's error to ours, which names the options."""
     parts = []
     for e in error.errors():
         place = "--" + "-".join(str(e["loc"][0]).split("_")) if e["loc"] else "parameters"
@@ -105,7 +109,7 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
 
 
 def _shown(default: Any) -> str:
-    """As the help shows it: nothing for none, no and an empty list."""
+    """A default as the help shows it; nothing for none, no and an empty list."""
     if default is False or default in (PydanticUndefined, None):
         return ""
     return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)

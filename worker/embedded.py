@@ -20,6 +20,7 @@ from impasto.core.jobs.record import KINDS, Kind
 from impasto.core.jobs.storage import Storage, open_storage
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.logs import log_json
+from impasto.core.pictures.confine import hide_memory
 from impasto.core.settings import Settings
 from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_next
 from impasto.worker.jobs.heartbeat import Liveness
@@ -69,6 +70,7 @@ def _run_kind(kind: Kind, jobs: Jobs, storage: Storage, settings: Settings, stop
 
 
 def main() -> None:
+    hide_memory()
     settings = Settings()
     log_json(settings.log)
     stop = threading.Event()

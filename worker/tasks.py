@@ -21,6 +21,7 @@ from impasto.core.jobs.record import KINDS
 from impasto.core.jobs.storage import Storage, open_storage
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.logs import log_json
+from impasto.core.pictures.confine import hide_memory
 from impasto.core.settings import Settings
 from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_next
 from impasto.worker.jobs.heartbeat import Liveness
@@ -64,6 +65,12 @@ def run(id: str) -> None:
     jobs, storage, settings = _services()
     with suppress(NotFound, Gone):  # it was deleted
         run_next(jobs.get(id).kind, jobs, storage, settings, _stopping.is_set)
+
+
+@signals.celeryd_init.connect  # type: ignore[untyped-decorator]
+def _hide(**_: object) -> None:
+    """Before the fork: the processes that work are hidden with it."""
+    hide_memory()
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

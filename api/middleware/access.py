@@ -1,6 +1,8 @@
-"""Access control: the service's names, the page that asks, the rate and the key, checked before a body is read."""
+"""Access control, before a body is read: the service's names, pages of other sites, the rate, and what a caller may."""
 
+import hmac
 import ipaddress
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -10,33 +12,40 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from impasto.api.errors import answer
+from impasto.api import admin_token
+from impasto.api.errors import answer, flat
 from impasto.api.keys import SCOPES, Keys
 from impasto.core.errors import Forbidden, ImpastoError, TooMany, Unauthorized
 from impasto.core.jobs.record import Job
 from impasto.core.settings import Settings
 
 HEALTH = ("/livez", "/readyz", "/readyz/jobs")
-"""Asked by machines, often, and by whatever name or address they know."""
+"""Asked by machines, often, by whatever name or address they know."""
 SAFE = ("GET", "HEAD", "OPTIONS")
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+OPEN = frozenset({"stylize", "jobs"})
+"""Scopes of everybody where there are no keys."""
 MOST_CLIENTS = 10_000
 """Clients whose rate is remembered; the one longest silent is forgotten first."""
+
+log = logging.getLogger("impasto")
 
 
 @dataclass(frozen=True)
 class Caller:
     """The sender of a request.
 
-    Without keys everybody may paint and have jobs, whose ids are secrets, and this machine is the admin. With keys a
-    caller may what its key may, and sees the jobs of its key.
+    With keys a caller may do what its key may, and sees the jobs of its key. Without keys everybody may paint and have
+    jobs, whose ids are secrets.
     """
 
     scopes: frozenset[str]
     name: str | None = None
     keyed: bool = False
+    client: str = ""
+    """By which rates and places are shared out: the key, else the network."""
 
     def may(self, scope: str) -> bool:
         return scope in self.scopes or "admin" in self.scopes
@@ -46,7 +55,7 @@ class Caller:
 
 
 def needed(method: str, path: str) -> str | None:
-    """The scope that a request needs. What describes the service needs none."""
+    """Return the scope that a request needs; None for what describes the service."""
     if path in ("/stylize", "/compare"):
         return "stylize"
     if path == "/jobs" or path.startswith("/jobs/"):
@@ -56,17 +65,19 @@ def needed(method: str, path: str) -> str | None:
     return None if method in SAFE else "admin"
 
 
-class Gate:
+class Access:
     """ASGI middleware."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self.keys = Keys(Path(settings.keys)) if settings.keys else None
+        self.admin = None if self.keys else admin_token.open_token(settings.cache_folder)
         self.origins = settings.listed("origins")
         self.rate = settings.rate
         self._rates = Rates()
         self.hosts = settings.listed("hosts")
         self.only_loopback = not self.hosts and is_loopback(settings.host)
+        self._log_admin(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -81,33 +92,30 @@ class Gate:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         if path in HEALTH:
             return Caller(frozenset())
-        names = [_hostname(host) for host in headers.getlist("host")]
-        self._check_hosts(names)
+        self._check_hosts(_hostname(host) for host in headers.getlist("host"))
         if method not in SAFE:
             self._check_origin(headers)
-        key = None
-        if self.keys:
-            kind, _, presented = headers.get("authorization", "").partition(" ")
-            key = self.keys.find(presented.strip()) if kind.lower() == "bearer" else None
-        address = scope["client"][0] if scope.get("client") else ""
-        if key:
-            self._rates.take(f"key {key.name}", key.rate or self.rate)
-        else:
-            self._rates.take(network(address), self.rate)
-        if self.keys:
-            caller = Caller(key.scopes if key else frozenset(), key.name if key else None, keyed=True)
-        else:
-            proxied = any(map(headers.get, FORWARDED)) or scope["http_version"] == "1.0"  # nginx', unless told
-            here = is_loopback(address) and all(map(is_loopback, names)) and not proxied
-            caller = Caller(frozenset(SCOPES) if here else frozenset({"stylize", "jobs"}))
+        caller = self._caller(headers, scope["client"][0] if scope.get("client") else "")
         scope_needed = needed(method, path)
-        if scope_needed and not caller.may(scope_needed):
+        if scope_needed and not caller.may(scope_needed) and _has_route(scope):
             raise denied(caller, scope_needed)
         return caller
 
+    def _caller(self, headers: Headers, address: str) -> Caller:
+        """The caller by its key, or by the admin's token. Raises TooMany."""
+        kind, _, presented = headers.get("authorization", "").partition(" ")
+        presented = presented.strip() if kind.lower() == "bearer" else ""
+        key = self.keys.find(presented) if self.keys else None
+        client = f"key {key.name}" if key else network(address)
+        self._rates.take(client, (key and key.rate) or self.rate)
+        if self.keys:
+            return Caller(key.scopes if key else frozenset(), key.name if key else None, keyed=True, client=client)
+        admin = self.admin and hmac.compare_digest(presented.encode(), self.admin.encode())
+        return Caller(frozenset(SCOPES) if admin else OPEN, client=client)
+
     def _check_hosts(self, names: Iterable[str]) -> None:
         for name in names:
-            # This machine's own names, which nobody can make point elsewhere, are always known.
+            # Nobody can make the names of this machine point elsewhere: they are always known.
             if is_loopback(name):
                 continue
             known = not self.only_loopback and (not self.hosts or any(_matches(name, self.hosts)))
@@ -117,38 +125,58 @@ class Gate:
                 )
 
     def _check_origin(self, headers: Headers) -> None:
-        """No page from elsewhere may change anything: a browser sends what its user never meant to."""
+        """Raises Forbidden for a page of another site: a browser sends what its user never meant to."""
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         ours = site in ("same-origin", "none") if site else origin is None or _same(origin, headers.get("host", ""))
         if not ours and origin not in self.origins:
             raise Forbidden(
                 f"This request comes from a page of another site ({(origin or 'unknown')[:80]}). "
-                "The service's owner can let it in by IMPASTO_ORIGINS."
+                "The service's owner can allow that by IMPASTO_ORIGINS."
             )
+
+    def _log_admin(self, settings: Settings) -> None:
+        """Say at the start who the admin is."""
+        if self.keys:
+            log.info("The admin is whoever has a key with the scope admin, of %s.", self.keys.path)
+        elif self.admin:
+            path = settings.cache_folder / admin_token.NAME
+            log.info("There are no keys. The admin is whoever has the token in %s, as `impasto jobs` does.", path)
+        else:
+            log.warning(
+                "There are no keys, and no token can be kept in %s: nobody is the admin. Set IMPASTO_CACHE to a folder "
+                "that the service can write to.",
+                settings.cache_folder,
+            )
+
+
+def _has_route(scope: Scope) -> bool:
+    """Whether a route would take the request. The router answers all others with 404 or 405, whoever asks."""
+    routes = (route for route in flat(scope["app"].routes) if isinstance(route, Route))
+    return any(route.matches(scope)[0] is Match.FULL for route in routes)
 
 
 def denied(caller: Caller, scope: str) -> ImpastoError:
     """The error for a caller who lacks a scope."""
     if not caller.keyed:
         return Forbidden(
-            "This is answered only to the machine that the service runs on, by the name of localhost, "
-            f"or where there are keys (IMPASTO_KEYS) to one with the scope {scope}."
+            "This is for the admin, who has the token in the service's folder IMPASTO_CACHE; `impasto jobs` reads it "
+            f"there by itself. A service with keys (IMPASTO_KEYS) takes a key with the scope {scope} instead."
         )
     if caller.name is None:
         return Unauthorized(
             "This needs a key of this service, as the header `Authorization: Bearer …`. Its owner gives them out."
         )
-    return Forbidden(f"The key {caller.name} has not the scope that this needs: {scope}.", needed=scope)
+    return Forbidden(f"The key {caller.name} does not have the scope {scope}, which this needs.", needed=scope)
 
 
 class Rates:
-    """Token buckets that hold a minute's worth. Is used on the event loop alone, and so needs no lock."""
+    """Token buckets that hold a minute's worth. Used on the event loop alone, and so without a lock."""
 
     def __init__(self) -> None:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, and when that was
 
     def take(self, who: str, rate: int) -> None:
-        """One request of `rate` a minute; 0 is no limit. Raises TooMany, with `retry_after` in seconds."""
+        """Count one request of `rate` a minute; 0 is no limit. Raises TooMany, with `retry_after` in seconds."""
         if not rate:
             return
         now = time.monotonic()
@@ -160,12 +188,12 @@ class Rates:
         if left < 1:
             seconds = ceil((1 - left) * 60 / rate)
             raise TooMany(
-                f"More than {rate:,} requests a minute came from you: try again in {seconds} s.", retry_after=seconds
+                f"You sent more than {rate:,} requests a minute: try again in {seconds} s.", retry_after=seconds
             )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own. A name that was made to point here is not."""
+    """Whether a name or an address is this machine's own. Another name that points here is not."""
     if host == "localhost":
         return True
     try:
@@ -188,7 +216,7 @@ def _matches(name: str, hosts: list[str]) -> Iterable[bool]:
 
 
 def _same(origin: str, host: str) -> bool:
-    """Whether a page of that origin came from that host; both leave the usual port out."""
+    """Whether a page of `origin` came from `host`; both leave the usual port out."""
     return origin.partition("://")[2] == host != ""
 
 

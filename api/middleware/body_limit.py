@@ -1,8 +1,9 @@
 """The limit on a request's body, kept while it is read.
 
-Starlette's own answers in plain text while the client still sends, which may then see a broken connection instead.
+Starlette's own limit answers in plain text while the client still sends, which may see a broken connection instead.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,22 +11,25 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from impasto.api.errors import answer
 from impasto.core.errors import Busy, ImpastoError, TooLarge
 
-DRAIN = 4  # times the limit that is still read, and thrown away, so that the client hears the answer
+DRAIN = 4
+"""Times the limit that is still read and thrown away, so that the client hears the answer."""
 
 
 class BodyLimit:
-    """ASGI middleware: a body over `max_bytes`, or over the limit of a path in `larger`, is answered with 413, whether
-    or not its length was declared; one for which requests under way leave no room, of `together` bytes, with 503."""
+    """ASGI middleware. A body over `max_bytes`, or over the limit of a path in `larger`, is answered with 413, whether
+    or not its length was declared. All bodies under way have `together` bytes, those of one client a quarter or one
+    body: a body that finds no room is answered with 503."""
 
     def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int], together: int) -> None:
         self.app, self.max_bytes, self.larger, self.together = app, max_bytes, larger, together
-        self._held = 0  # bytes; changed on the event loop alone
+        self._held = Counter[str]()  # bytes of each client; changed on the event loop alone
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         limit = self.larger.get(scope["path"], self.max_bytes)
+        client, own = scope["state"]["caller"].client, max(limit, self.together // 4)
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:
@@ -39,11 +43,12 @@ class BodyLimit:
             nonlocal read, more
             message = await receive()
             size = len(message.get("body", b""))
-            read, self._held = read + size, self._held + size
+            read += size
+            self._held[client] += size
             more = message.get("more_body", False)
             if read > limit:
                 raise _Over(_error(read, limit))
-            if self._held > self.together:
+            if self._held[client] > own or self._held.total() > self.together:
                 raise _Over(Busy("Too much is being sent just now: try again in 10 s.", retry_after=10))
             return message
 
@@ -51,14 +56,16 @@ class BodyLimit:
             try:
                 await self.app(scope, counted, send)
             finally:
-                self._held -= read
+                self._held[client] -= read
+                if not self._held[client]:
+                    del self._held[client]
         except _Over as over:
             await _drain(receive, read, limit, more)
             await answer(over.error)(scope, receive, send)
 
 
 async def _drain(receive: Receive, read: int, limit: int, more: bool) -> None:
-    """Read on and throw away: a client that is cut off while it sends may never read our answer."""
+    """Read on and throw away: a client that is cut off while it sends may never read the answer."""
     while more and read <= DRAIN * limit:
         message = await receive()
         read += len(message.get("body", b""))
@@ -67,14 +74,14 @@ async def _drain(receive: Receive, read: int, limit: int, more: bool) -> None:
 
 def _error(size: int, limit: int) -> TooLarge:
     return TooLarge(
-        f"The request has {size:,} bytes or more; the limit is {limit:,}. Scale the picture down, or save it as JPEG.",
+        f"The request has at least {size:,} bytes; the limit is {limit:,}. Scale the picture down, or save it as JPEG.",
         limit=limit,
         actual=size,
     )
 
 
 class _Over(BaseException):
-    """Not an Exception: whoever parses the body between here and there would answer it in our place."""
+    """Not an Exception, which whoever parses the body would answer in our place."""
 
     def __init__(self, error: ImpastoError) -> None:
         self.error = error

@@ -1,6 +1,6 @@
-"""Forms are UTF-8: another encoding is refused before the form is parsed.
+"""Forms in UTF-8 alone: another encoding is refused before the form is parsed.
 
-A client may name any codec of Python's, and some take quadratic time: 400 KB of punycode held the event loop for 17 s.
+A client may name any of Python's codecs, and some take quadratic time: 400 KB of punycode held the event loop for 17 s.
 """
 
 from python_multipart.multipart import parse_options_header
@@ -13,7 +13,7 @@ UTF_8 = {"utf-8", "utf8", "us-ascii"}
 
 
 class Utf8Forms:
-    """ASGI middleware: a body whose Content-Type names another charset is read to its end, and answered with 422."""
+    """ASGI middleware. A body whose Content-Type names another charset is read to its end and answered with 422."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -24,12 +24,14 @@ class Utf8Forms:
             return
         while (await receive()).get("more_body", False):  # a client that is cut off may never read our answer
             pass
-        error = BadParameter(f"The form's charset is {charset[:40]!r}: send UTF-8, or leave the charset out.")
+        error = BadParameter(
+            f"{charset[:40]!r} is not a charset that forms may have: send UTF-8, or leave the charset out."
+        )
         await answer(error)(scope, receive, send)
 
 
 def _charset(scope: Scope) -> str:
-    """The charset of the body, where it is named and not UTF-8; read as Starlette reads it, which parses the form."""
+    """The charset that Content-Type names, unless it is UTF-8; read as Starlette, which parses the form, reads it."""
     for name, value in scope["headers"]:
         if name == b"content-type":
             charset = parse_options_header(value)[1].get(b"charset", b"utf-8").decode("latin-1")

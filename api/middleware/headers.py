@@ -1,4 +1,4 @@
-"""Headers that go with every answer: what a browser may do with it."""
+"""Headers of every answer, which limit what a browser may do with it."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -7,13 +7,13 @@ OURS = (
     "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
-"""Nothing from elsewhere, no script or style but from files, and no text that becomes HTML."""
+"""Nothing from other hosts, scripts and styles from files alone, and no text that becomes HTML."""
 
 DOCS = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Swagger UI is started by a script in its page, and it alone may have one."""
+"""/docs alone may have a script in its page: it starts Swagger UI."""
 
 
 class SafeHeaders:

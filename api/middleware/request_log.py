@@ -1,4 +1,4 @@
-"""Each request: its id, its line in the log, and what is counted of it."""
+"""The id of each request, its line in the log, and its figures."""
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ log = logging.getLogger("impasto.requests")
 
 
 class Requests:
-    """ASGI middleware. What is logged of a path is its route, as ids of jobs are secrets."""
+    """ASGI middleware. It logs the route instead of the path, as ids of jobs are secrets."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -48,7 +48,7 @@ class Requests:
 
         try:
             await self.app(scope, receive, noted)
-        except asyncio.CancelledError:  # by the server, whose patience with what is under way has an end
+        except asyncio.CancelledError:  # by the server, after IMPASTO_GRACE seconds of stopping
             if first:
                 raise
             await answer(Stopping())(scope, receive, noted)
@@ -69,7 +69,7 @@ class Requests:
 
 
 def _route(scope: Scope) -> str:
-    """The path of the route as it was declared, of a request that was refused before it came there, too."""
+    """The declared path of the request's route, also of a request that was refused before it came there."""
     declared = (route for route in flat(scope["app"].routes) if isinstance(route, Route | Mount))
     route = scope.get("route") or next((route for route in declared if route.matches(scope)[0] != Match.NONE), None)
     return route.path if route else "none"

@@ -1,1 +1,1 @@
-"""The routes of the API, a file for each kind of request."""
+"""The routes of the API, one file for each kind of request."""

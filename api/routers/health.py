@@ -1,4 +1,4 @@
-"""Whether the service lives and can work, and its figures for Prometheus."""
+"""Whether the service is alive and able to work, and its figures for Prometheus."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ router = APIRouter(tags=["health"])
 class Ready(BaseModel):
     ready: bool
     state: str
-    """`ready`, `loading`, or why not."""
+    """`ready`, `loading`, or the reason why not."""
 
 
-_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Ready, "description": "not yet, or why not"}}
+_NOT_READY: dict[int | str, dict[str, Any]] = {503: {"model": Ready, "description": "not ready; `state` says why"}}
 
 
 @router.get("/livez")
@@ -31,7 +31,7 @@ async def livez() -> dict[str, bool]:
 
 @router.get("/readyz", response_model=Ready, responses=_NOT_READY)
 async def readyz(studio: StudioDep) -> JSONResponse:
-    """A first model is loaded, so that pictures can be painted; jobs have a word of their own, `/readyz/jobs`."""
+    """A first model is loaded, so that pictures can be painted. For jobs ask `/readyz/jobs`."""
     return _ready(studio.state)
 
 

@@ -3,27 +3,39 @@
 import csv
 import io
 import threading
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AwareDatetime, BaseModel
 
-from impasto.api.deps import CallerDep, ClientDep, SubmissionsDep
-from impasto.api.errors import Problem
+from impasto.api.deps import CallerDep, JobDep, SubmissionsDep, known_job
+from impasto.api.errors import answers
 from impasto.api.middleware.access import denied
-from impasto.api.routers.events import EventStream, events
+from impasto.api.routers.events import Open, Seen, events
 from impasto.api.services.disk import check_space
 from impasto.api.services.job_form import FILES
 from impasto.api.services.submissions import PARTS, Submissions
-from impasto.core.errors import BadParameter, Conflict, NotFound
+from impasto.core.errors import (
+    BadParameter,
+    BadPicture,
+    Busy,
+    Conflict,
+    Gone,
+    NoSpace,
+    NotFound,
+    TooLarge,
+    Unavailable,
+    UnsupportedFormat,
+)
 from impasto.core.jobs.record import Failure, Job, Kind, Progress, Status
 from impasto.core.params import GatysParams, TrainJobParams
 from impasto.core.pictures.codec import MEDIA_TYPES
 
 router = APIRouter(tags=["jobs"])
 none = APIRouter(include_in_schema=False)
-"""Instead, where no jobs are taken on."""
+"""The routes in their place where IMPASTO_JOBS is false."""
 MEDIA = {f".{name}": media for name, media in MEDIA_TYPES.items()}
 
 
@@ -49,17 +61,6 @@ class JobPage(BaseModel):
     jobs: list[JobView]
     next: str | None
     """The link of the next page."""
-
-
-def known_job(id: str, submissions: SubmissionsDep, caller: CallerDep) -> Job:
-    """Another's job is answered as one that never was."""
-    job = submissions.jobs.get(id)
-    if not caller.sees(job):
-        raise NotFound(f"There is no job {id[:64]!r}.")
-    return job
-
-
-Known = Annotated[Job, Depends(known_job)]
 
 
 def _form() -> dict[str, Any]:
@@ -109,33 +110,14 @@ _LINKS = {
         "delete_jobs__id__delete",
     )
 }
-"""Where the answer of a submission leads to."""
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem, "description": text}
-    for code, text in {
-        400: "a broken picture or archive",
-        404: "no such style or dataset",
-        409: "a name that is taken, or a key that was used for something else",
-        413: "too many bytes, pixels or photographs",
-        415: "not a kind of picture that is read here",
-        422: "a parameter that is missing or out of bounds",
-        503: "busy, being stopped, or the store or the storage is away; come back after `Retry-After` seconds",
-        507: "the disk is full",
-    }.items()
-}
-_UNKNOWN: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "no such job"},
-    410: {"model": Problem, "description": "the job has expired"},
-}
-_KEPT: dict[int | str, dict[str, Any]] = {
-    **_UNKNOWN,
-    404: {"model": Problem, "description": "no such job, or its file is gone from the storage"},
-    409: {"model": Problem, "description": "the job is there, and has no such file, or not yet: see its status"},
-}
-_FOLLOWED: dict[int | str, dict[str, Any]] = {
-    **_UNKNOWN,
-    503: {"model": Problem, "description": "too many streams are open; come back after `Retry-After` seconds"},
-}
+"""The links in the answer to a submission, for OpenAPI."""
+_REFUSED = answers(
+    BadPicture, NotFound, Conflict, TooLarge, UnsupportedFormat, BadParameter, Busy, Unavailable, NoSpace
+)
+_UNKNOWN = answers(NotFound, Gone)
+_KEPT = answers(NotFound, Gone, Conflict)
+_FOLLOWED = answers(NotFound, Gone, Busy)
+_FOLLOWED[204] = {"description": "`Last-Event-ID` is the last event of a job that is over"}
 
 
 @router.post("/jobs", status_code=202, responses={202: {"links": _LINKS}, **_REFUSED}, openapi_extra=_form())
@@ -144,19 +126,20 @@ async def submit(
     response: Response,
     submissions: SubmissionsDep,
     caller: CallerDep,
-    client: ClientDep,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobView:
-    """Take on a job: it is checked now, stored, and answered with its record; the work is done elsewsubmissions.
+    """Take on a job: check it, store it, and answer with its record. A worker does the work.
 
     curl -F kind=gatys -F image=@cat.jpg -F style=wave localhost:8000/jobs
     """
     check_space(submissions.settings)  # before what is sent is put on the disk
     async with request.form(max_files=submissions.settings.max_photographs + 10, max_fields=PARTS) as form:
         if not form:
-            raise BadParameter("The request is no multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave")
+            raise BadParameter(
+                "The request is not a multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave"
+            )
         job = await submissions.slots.run(
-            lambda: submissions.submit(form, idempotency_key, client, caller.name), request, client
+            lambda: submissions.submit(form, idempotency_key, caller.client, caller.name), request, caller.client
         )
     response.headers["Location"] = f"/jobs/{job.id}"
     return view(job)
@@ -170,7 +153,7 @@ def page(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     after: Annotated[str | None, Query(description="the last job of the page before")] = None,
 ) -> JobPage:
-    """Jobs, the newest first: a key's own, or all of them to an admin's and, without keys, to this machine."""
+    """Jobs, the newest first: a key's own; all of them for an admin."""
     if not caller.keyed and not caller.may("admin"):  # an id is a secret, and this would tell them all
         raise denied(caller, "admin")
     name = status or "all" if caller.may("admin") else f"{status or 'all'} of {caller.name}"
@@ -183,63 +166,61 @@ def page(
 
 
 @router.get("/jobs/{id}", responses=_UNKNOWN)
-def show(job: Known) -> JobView:
-    """How a job stands."""
+def show(job: JobDep) -> JobView:
+    """The record of a job."""
     return view(job)
 
 
 @router.get("/jobs/{id}/result", response_class=Response, responses=_KEPT)
-def result(job: Known, submissions: SubmissionsDep) -> Response:
-    """The painting, or the trained network. Of a canceled painting, the best there was."""
+def result(job: JobDep, submissions: SubmissionsDep) -> Response:
+    """The painting, or the trained network; the best so far of a painting that was canceled."""
     return _file(job, "result", submissions)
 
 
 @router.get("/jobs/{id}/preview", response_class=Response, responses=_KEPT)
-def preview(job: Known, submissions: SubmissionsDep) -> Response:
-    """The last preview: the best painting so far; of a training, a photograph and its painting."""
+def preview(job: JobDep, submissions: SubmissionsDep) -> Response:
+    """The last preview: the best painting so far, or for a training a photograph and its painting."""
     return _file(job, "preview", submissions)
 
 
 @router.get("/jobs/{id}/losses", responses=_KEPT)
-def losses(job: Known, submissions: SubmissionsDep) -> list[dict[str, float]]:
-    """The weighted losses, a row for each step."""
+def losses(job: JobDep, submissions: SubmissionsDep) -> list[dict[str, float]]:
+    """The weighted losses of each step."""
     rows = csv.DictReader(io.StringIO(_read(job, "losses", submissions).decode()))
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
 @router.get("/jobs/{id}/losses.png", response_class=Response, responses=_KEPT)
-def plot(job: Known, submissions: SubmissionsDep) -> Response:
-    """The losses drawn, and the share of each in the total."""
+def plot(job: JobDep, submissions: SubmissionsDep) -> Response:
+    """A plot of the losses, and of the share of each in the total."""
     return _file(job, "plot", submissions)
 
 
-@router.get("/jobs/{id}/events", response_class=StreamingResponse, responses=_FOLLOWED)
+@router.get("/jobs/{id}/events", response_class=EventSourceResponse, responses=_FOLLOWED)
 async def follow(
-    job: Known, request: Request, submissions: SubmissionsDep, last_event_id: Annotated[int | None, Header()] = None
-) -> Response:
+    job: JobDep, request: Request, submissions: SubmissionsDep, stream: Open, seen: Seen = None
+) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: `status`, `progress`, `preview`, `done`. `Last-Event-ID` goes on where a connection broke, or
-    was ended by us after ten minutes."""
-    if job.over and last_event_id == job.version:
-        return Response(status_code=204)  # tells an EventSource not to come again
-    EventStream.check_room()
+    where a stream was ended, after ten minutes or to make room for another client."""
     stopping: threading.Event = request.app.state.stopping
-    stream = events(
+    told = events(
         lambda: submissions.jobs.get(job.id),
         lambda job: view(job).model_dump(mode="json"),
-        last_event_id,
-        stopping.is_set,
+        seen,
+        lambda: stream.ended or stopping.is_set(),
     )
-    return EventStream(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    async for event in told:
+        yield event
 
 
 @router.post("/jobs/{id}/cancel", responses=_UNKNOWN)
-def cancel(job: Known, submissions: SubmissionsDep) -> JobView:
-    """Ask a job to end. A painting keeps the best there is; what is over stays as it is."""
+def cancel(job: JobDep, submissions: SubmissionsDep) -> JobView:
+    """Ask a job to end. A painting keeps the best so far; a job that is over stays as it is."""
     return view(submissions.jobs.cancel(job.id))
 
 
 @router.delete("/jobs/{id}", status_code=204, responses=_UNKNOWN)
-def delete(job: Known, submissions: SubmissionsDep) -> None:
+def delete(job: JobDep, submissions: SubmissionsDep) -> None:
     """End a job and erase its record, its pictures and its results. A style that it has published stays."""
     submissions.jobs.cancel(job.id)
     submissions.jobs.store.remove(job.id)
@@ -247,7 +228,7 @@ def delete(job: Known, submissions: SubmissionsDep) -> None:
 
 
 def view(job: Job) -> JobView:
-    """The record, without what is ours alone, and with links."""
+    """The record as clients see it, with links."""
     here = f"/jobs/{job.id}"
     links = {"self": here, "events": f"{here}/events"}
     links |= {name: f"{here}/{name}" for name in ("preview", "losses") if name in job.files}
@@ -265,7 +246,7 @@ def view(job: Job) -> JobView:
 
 
 def _read(job: Job, name: str, submissions: Submissions) -> bytes:
-    if name not in job.files or (name == "result" and not job.over):  # a worker may have died before it said so
+    if name not in job.files or (name == "result" and not job.over):  # of a worker that died before it finished
         why = f": {job.error.message}" if job.error else "." if job.over else " yet."
         raise Conflict(f"The job is {job.status} and has no {name}{why}", status=job.status)
     return submissions.storage.get(job.files[name])
@@ -284,4 +265,4 @@ def _file(job: Job, name: str, submissions: Submissions) -> Response:
 @none.api_route("/jobs", methods=["GET", "POST"])
 @none.api_route("/jobs/{rest:path}", methods=["GET", "POST", "DELETE"])
 def no_jobs() -> None:
-    raise NotFound("This service takes on no jobs (IMPASTO_JOBS is false), and only paints at once: POST /stylize.")
+    raise NotFound("This service takes no jobs (IMPASTO_JOBS is false). It paints at once: POST /stylize.")

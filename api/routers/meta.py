@@ -1,4 +1,4 @@
-"""The page at `/` with its files, and the limits that pages and clients need to know."""
+"""The page at `/` with its files, and the limits that clients need to know."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ router = APIRouter()
 
 
 class Files(StaticFiles):
-    """A browser asks each time whether what it has is current, by its ETag: names have no version in them."""
+    """Files whose names have no version: a browser asks by ETag each time whether its copy is current."""
 
     def file_response(
         self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
@@ -34,7 +34,7 @@ compressed = GZipMiddleware(files)
 
 
 class Sizes(BaseModel):
-    """How large what is sent may be."""
+    """The limits on what may be sent."""
 
     max_bytes: int
     """Of a request with one picture."""

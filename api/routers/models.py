@@ -1,4 +1,4 @@
-"""The models there are, an example of each, and the names and defaults that a training can take."""
+"""The models with an example of each, and the names and defaults that a job can take."""
 
 from typing import Any
 
@@ -6,12 +6,11 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from impasto.api.deps import ClientDep, StudioDep
-from impasto.api.errors import Problem
+from impasto.api.deps import CallerDep, StudioDep
+from impasto.api.errors import answers
 from impasto.core.datasets import known_datasets
-from impasto.core.errors import Forbidden
-from impasto.core.losses.named_styles import kept_styles
-from impasto.core.names import ARCHES
+from impasto.core.errors import Busy, Forbidden, NotFound
+from impasto.core.losses.named_styles import named_styles
 from impasto.core.nets.checkpoints import Card
 from impasto.core.params import GatysParams, TrainParams
 from impasto.core.recipes import recipe
@@ -37,19 +36,12 @@ class Recipes(BaseModel):
     report: dict[str, dict[str, Any]]
 
 
-_NO_MODEL = {
-    "model": Problem,
-    "description": "no such model; `known` has those there are, `nearest` the most alike",
-}
 _EXAMPLE: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/webp": {}}},
-    304: {"description": "the browser has it"},
-    404: _NO_MODEL,
+    304: {"description": "the copy of the browser is current"},
+    **answers(NotFound, Busy),
 }
-_DELETED: dict[int | str, dict[str, Any]] = {
-    403: {"model": Problem, "description": "not from this machine or without an admin's key; or it came with Impasto"},
-    404: _NO_MODEL,
-}
+_DELETED = answers(Forbidden, NotFound)
 
 
 @router.get("/styles", tags=["paint"])
@@ -61,7 +53,7 @@ def styles(studio: StudioDep) -> list[Model]:
 
 @router.get("/styles/{arch}/{dataset}/{style}/example", response_class=Response, tags=["paint"], responses=_EXAMPLE)
 async def example(
-    arch: str, dataset: str, style: str, request: Request, studio: StudioDep, client: ClientDep
+    arch: str, dataset: str, style: str, request: Request, studio: StudioDep, caller: CallerDep
 ) -> Response:
     """A cat painted by that network, as a small WebP; made when it is first asked for."""
     path = studio.zoo.find(arch, dataset, style).path
@@ -71,16 +63,18 @@ async def example(
         return Response(status_code=304, headers=headers)
     data = await run_in_threadpool(studio.examples.kept, key)
     request.app.state.metrics.cache("example", data is not None)
-    data = data or await studio.gallery.run(lambda: studio.examples.make(path, key), request, client)
+    data = data or await studio.gallery.run(lambda: studio.examples.make(path, key), request, caller.client)
     return Response(data, media_type="image/webp", headers=headers)
 
 
 @router.delete("/styles/{arch}/{dataset}/{style}", status_code=204, tags=["paint"], responses=_DELETED)
 def delete_style(arch: str, dataset: str, style: str, studio: StudioDep) -> None:
-    """Remove a model that was trained studio. Needs an admin's key, or without keys this machine."""
+    """Remove a model that was trained here; for an admin."""
     path = studio.zoo.find(arch, dataset, style).path
     if not path.is_relative_to(studio.settings.styles):
-        raise Forbidden(f"{arch}/{dataset}/{style} came with Impasto, and is not deleted over HTTP.")
+        raise Forbidden(
+            f"{arch}/{dataset}/{style} came with Impasto: over HTTP only models that were trained here are deleted."
+        )
     for suffix in (path.suffix, ".csv", ".png", ".job"):
         path.with_suffix(suffix).unlink(missing_ok=True)
 
@@ -88,11 +82,12 @@ def delete_style(arch: str, dataset: str, style: str, studio: StudioDep) -> None
 @router.get("/recipes", tags=["jobs"])
 def recipes() -> Recipes:
     """The parameters of jobs with their defaults and bounds."""
+    arches = ("aonet", "vgg16")
     return Recipes(
         gatys=GatysParams.model_json_schema()["properties"],
         train=TrainParams.model_json_schema()["properties"],
-        ours={arch: recipe(arch, "custom", "style", "ours").model_dump(mode="json") for arch in ARCHES},
-        report={arch: recipe(arch, "custom", "style", "report").model_dump(mode="json") for arch in ARCHES},
+        ours={arch: recipe(arch, "custom", "style", "ours").model_dump(mode="json") for arch in arches},
+        report={arch: recipe(arch, "custom", "style", "report").model_dump(mode="json") for arch in arches},
     )
 
 
@@ -105,4 +100,4 @@ def datasets(studio: StudioDep) -> list[str]:
 @router.get("/styles/kept", tags=["jobs"])
 def kept(studio: StudioDep) -> list[str]:
     """The styles that a job can name without sending a picture of one."""
-    return list(kept_styles(studio.settings.models / "styles"))
+    return list(named_styles(studio.settings.models / "styles"))

@@ -8,11 +8,11 @@ from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from pydantic import BaseModel, Field
 from starlette.datastructures import FormData
 
-from impasto.api.deps import CallerDep, ClientDep, StudioDep
-from impasto.api.errors import NO_PICTURE, Problem
+from impasto.api.deps import CallerDep, StudioDep
+from impasto.api.errors import NO_PICTURE, answers
 from impasto.api.middleware.access import Caller
 from impasto.api.services.studio import Painted, Studio
-from impasto.core.errors import BadParameter
+from impasto.core.errors import BadParameter, BadPicture, Busy, NotFound, PictureGone, TooLarge, UnsupportedFormat
 from impasto.core.params import CompareParams, PaintParams
 from impasto.core.pictures.codec import MEDIA_TYPES
 
@@ -33,18 +33,7 @@ class CompareQuery(CompareParams, Again):
     pass
 
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "no picture, or a broken one"},
-    404: {
-        "model": Problem,
-        "description": "no such model; `known` has those there are, `nearest` the most alike. "
-        "Or `picture_gone`: send the picture again",
-    },
-    413: {"model": Problem, "description": "too many bytes, or pixels: then `max_side` says what would do"},
-    415: {"model": Problem, "description": "not a kind of picture that is read here"},
-    422: {"model": Problem, "description": "a parameter that is missing or out of bounds"},
-    503: {"model": Problem, "description": "busy; come back after `Retry-After` seconds"},
-}
+_ERRORS = answers(BadPicture, NotFound, PictureGone, TooLarge, UnsupportedFormat, BadParameter, Busy)
 _PICTURES: dict[int | str, dict[str, Any]] = {
     200: {"description": "the painting", "content": {kind: {} for kind in MEDIA_TYPES.values()}}
 }
@@ -57,7 +46,6 @@ async def stylize(
     request: Request,
     studio: StudioDep,
     caller: CallerDep,
-    client: ClientDep,
     params: Annotated[StylizeQuery, Query()],
     image: Image = None,
 ) -> Response:
@@ -66,7 +54,7 @@ async def stylize(
     curl -F image=@cat.jpg 'localhost:8000/stylize?arch=aonet&style=wave&dataset=coco' -o painted.png
     """
     stem = f"{params.style}-{params.arch}-{params.dataset}"
-    return await _paint(request, studio, caller, client, image, params, stem, lambda data: studio.stylize(data, params))
+    return await _paint(request, studio, caller, image, params, stem, lambda data: studio.stylize(data, params))
 
 
 @router.post("/compare", response_class=Response, responses=_PICTURES | _ERRORS)
@@ -74,7 +62,6 @@ async def compare(
     request: Request,
     studio: StudioDep,
     caller: CallerDep,
-    client: ClientDep,
     params: Annotated[CompareQuery, Query()],
     image: Image = None,
 ) -> Response:
@@ -84,7 +71,7 @@ async def compare(
     """
     names = [name for name in (params.style, params.arch, params.dataset) if name] or ["all"]
     return await _paint(
-        request, studio, caller, client, image, params, "-".join(names), lambda data: studio.compare(data, params)
+        request, studio, caller, image, params, "-".join(names), lambda data: studio.compare(data, params)
     )
 
 
@@ -92,7 +79,6 @@ async def _paint(
     request: Request,
     studio: Studio,
     caller: Caller,
-    client: str,
     image: UploadFile | None,
     params: StylizeQuery | CompareQuery,
     stem: str,
@@ -104,7 +90,7 @@ async def _paint(
     data = await _sent(studio, image, params.picture, caller.name)
     _check_form(await request.form())
     request.app.state.metrics.cache("picture", params.picture is not None)
-    painted = await studio.slots.run(lambda: work(data), request, client)
+    painted = await studio.slots.run(lambda: work(data), request, caller.client)
     spans = {**painted.spans, "total": time.perf_counter() - begun}
     headers = {
         "Content-Disposition": f'inline; filename="{stem}.{params.format}"',

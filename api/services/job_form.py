@@ -12,7 +12,7 @@ from impasto.core.errors import BadParameter, Conflict
 from impasto.core.jobs.cost import EPOCH, Bounds, Size, check_painting, check_training
 from impasto.core.jobs.record import KINDS, Job, Kind
 from impasto.core.jobs.webhooks import check_url
-from impasto.core.losses.named_styles import find_kept
+from impasto.core.losses.named_styles import find_gram_file
 from impasto.core.names import is_name
 from impasto.core.nets.checkpoints import Zoo
 from impasto.core.nets.weights import check_recipe, loss_network_sha256
@@ -126,7 +126,7 @@ class JobForm:
 
     def _check_kept(self, style: str, size: int, params: GatysParams | TrainParams) -> None:
         loss_network = loss_network_sha256(self.settings.vgg16)
-        find_kept(self.settings.models / "styles", style, size, params.scales, params.style_layers, loss_network)
+        find_gram_file(self.settings.models / "styles", style, size, params.scales, params.style_layers, loss_network)
 
     def _webhook(self) -> str | None:
         url = self._one("webhook")

@@ -79,7 +79,6 @@ class Studio:
         self._closing.set()
         self.slots.close()
         self.gallery.close()
-        self.sandbox.close()
 
     def warm(self) -> None:
         """Have a decoder and a model ready, so that a first picture need not wait. Never raises."""

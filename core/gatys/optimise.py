@@ -27,16 +27,16 @@ from impasto.core.pictures.tensors import to_array, to_tensor
 from impasto.core.resume import Identity
 from impasto.core.stylize.stylize import with_colors_of
 
-SAVING = 20  # times what saving took last is worked before it is done again: the state of a large picture is large
-NOISE = 40  # levels of 0..255, about, of the noise that a picture may start as
+SAVING = 20  # between two savings at least this many times the seconds of the last one: a large state takes long
+NOISE = 40  # standard deviation of the noise to start from, levels of 0..255
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Report of a step: its number from 1, how many there are, the weighted losses of the picture that it began with
-    and their total, the seconds that it took and those left.
+    """Report of a step: its number from 1, the number of all steps, the weighted losses before the step with their
+    total, the seconds that it took and the seconds left.
 
-    `picture()` gives the best painting so far, at the size being optimised; it costs nothing unless it is called.
+    `picture()` returns the best painting so far, at the size being optimised. It costs nothing unless it is called.
     """
 
     number: int
@@ -61,13 +61,13 @@ def paint_pixels(
 ) -> Picture:
     """Run Algorithm 1 and return the painting of lowest loss, of `picture`'s size and with its alpha.
 
-    `should_stop` is asked after every evaluation of the loss, and ends it with the best painting so far. With `state`,
-    a file that is written every `save_every` seconds, a run that was stopped or killed goes on from there, and on the
-    CPU gives the same painting, bit for bit, as one that was not.
+    `should_stop` is asked after every evaluation of the loss. Where it says yes, the best painting so far is returned.
+    `state` is a file that is written every `save_every` seconds. A run that was stopped or killed goes on from it, and
+    on the CPU gives the same painting, bit for bit, as an unbroken run.
 
     Raises BadParameter where `picture` is under 16 px a side, where `state` holds a run of another picture, style,
-    loss networks or parameters, and where the loss is no number from the start; where it stops being one later, the
-    best painting until then is the answer.
+    loss networks or parameters, and where the loss is not finite from the start. Where it becomes so later, the best
+    painting until then is returned.
     """
     keep_memory()
     networks = networks.to(device)
@@ -85,7 +85,7 @@ def paint_pixels(
         losses = run.step(loss)
         if not isfinite(losses["total"]):
             if run.best_loss == inf:
-                raise BadParameter(f"The loss is {losses['total']} from the start: try lower weights.")
+                raise BadParameter(f"The loss is {losses['total']} at the first step. Try lower weights.")
             break
         now, left = time.monotonic(), params.num_iterations - run.done
         seconds_left = (now - begun) / (run.done - first) * left
@@ -102,7 +102,7 @@ def paint_pixels(
 
 
 def painting_loss(params: GatysParams, style: Style, networks: LossNetworks, photograph: Tensor) -> Loss:
-    """The losses of pixels (1, 3, H, W) that paint `photograph`."""
+    """The loss function of pixels (1, 3, H, W) that paint `photograph`."""
     device = photograph.device.type
 
     def autocast() -> torch.autocast:
@@ -119,7 +119,7 @@ def painting_loss(params: GatysParams, style: Style, networks: LossNetworks, pho
 
 
 def _beginning(photograph: Bytes, style: Style, params: GatysParams) -> Bytes:
-    """The pixels to start from, uint8 (H, W, 3), of `photograph`'s size; the style's picture is cut to its shape."""
+    """The pixels to start from, uint8 (H, W, 3), of `photograph`'s size. A style's picture is cropped to that shape."""
     height, width = photograph.shape[:2]
     if params.init == "content":
         return photograph
@@ -147,7 +147,8 @@ def _preview(run: Run, picture: Picture) -> Callable[[], Picture]:
 
 
 def _finished(rgb: Bytes, picture: Picture, params: GatysParams) -> Picture:
-    """The optimised pixels (h, w, 3), enlarged to `picture`'s size, with its alpha and, if asked for, its colours."""
+    """The optimised pixels (h, w, 3), enlarged to `picture`'s size, with its alpha and, with `preserve_color`, its
+    colours."""
     painting = resize(rgb, picture.height, picture.width)
     if params.preserve_color:
         painting = with_colors_of(picture.rgb, painting)

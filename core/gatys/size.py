@@ -7,12 +7,12 @@ from impasto.core.pictures.guard import fit
 
 
 def optimised(height: int, width: int, params: GatysParams) -> tuple[int, int]:
-    """Height and width in px that are optimised of a photograph of that size.
+    """Height and width in px that are optimised, for a photograph of `height` x `width`.
 
-    The long side is `params.size`, never enlarged; a short side stays at 16 px or more, which the loss networks need.
-    Raises BadParameter for a photograph under that.
+    The long side is `params.size`, or the photograph's own if that is smaller. The short side is 16 px at least, which
+    the loss networks need. Raises BadParameter for a photograph with a smaller side.
     """
     if min(height, width) < MIN_SIDE:
-        raise BadParameter(f"The picture is {width}x{height}: it must have {MIN_SIDE} px a side or more.")
+        raise BadParameter(f"The picture is {width}x{height}. A side must have {MIN_SIDE} px or more.")
     down, across = (max(side, MIN_SIDE) for side in fit(height, width, params.size))
     return down, across

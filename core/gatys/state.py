@@ -1,4 +1,4 @@
-"""A painting under way: what is optimised, what moves it and the best so far, in memory and on disk."""
+"""The state of an optimisation of pixels: pixels, optimiser and the best so far, in memory and on disk."""
 
 from math import inf, isfinite
 from pathlib import Path
@@ -16,20 +16,20 @@ UNIT = 64.0  # levels: L-BFGS moves nothing where a gradient is as small as that
 
 
 class Run:
-    """State of an optimisation: the pixels in units of `UNIT` and their optimiser; the evaluations done; the pixels
-    (1, 3, H, W) of the lowest loss."""
+    """An optimisation under way: the pixels in units of `UNIT`, their optimiser, the number of evaluations done and
+    the pixels (1, 3, H, W) of the lowest loss."""
 
     def __init__(self, params: GatysParams, pixels: Tensor) -> None:
-        """Begins with `pixels` (1, 3, H, W), 0..255."""
+        """Start from `pixels` (1, 3, H, W), 0..255."""
         self.params, self.done = params, 0
         self.best, self.best_loss = pixels, inf
         self.units = (pixels / UNIT).requires_grad_()
         self.optimiser = _optimiser(params, self.units)
 
     def step(self, loss: Loss) -> dict[str, float]:
-        """Evaluate the loss and its gradient once, keep the pixels if they are the best, and move them.
+        """Evaluate the loss and its gradient once, remember the pixels if they are the best, and move them.
 
-        Returns the losses of the pixels as they were. Where their total is no number nothing is changed.
+        Returns the losses of the pixels before the move. Where their total is not finite nothing is changed.
         """
         self.optimiser.zero_grad()
         pixels = self.units * UNIT
@@ -70,8 +70,10 @@ class Run:
 
 
 def _optimiser(params: GatysParams, units: Tensor) -> torch.optim.Optimizer:
-    """Adam, or L-BFGS with one evaluation a step and no line search. Its `lr` is the length of the first step in all;
-    from the second on it must be 1, a step as L-BFGS has it."""
+    """Adam, or L-BFGS with one evaluation a step and no line search.
+
+    The `lr` of L-BFGS is the length of the whole first step. `step` sets it to 1, L-BFGS's own step, from then on.
+    """
     if params.optimizer == "adam":
         return torch.optim.Adam([units], params.lr / UNIT)
     first = FIRST_MOVE / UNIT * units.numel()

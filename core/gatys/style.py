@@ -1,4 +1,4 @@
-"""The style of a pixel job: one that is kept by name, or pictures, several of them blended."""
+"""The style of a pixel job: a named style, or one or more pictures, blended."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,34 +20,35 @@ from impasto.core.pictures.codec import Bytes
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """The style that a pixel job aims at, and its first picture, uint8 RGB (H, W, 3), where there is one."""
+    """The style of a pixel job, and its first picture, uint8 RGB (H, W, 3), where there is one."""
 
     targets: StyleTargets
     image: Bytes | None = None
 
 
 def find_style(params: GatysParams, images: Sequence[StyleImage], folder: Path, vgg: VGG16) -> Style:
-    """The style that `params` name, of those kept in `folder` (`models/styles`), or that of `images`.
+    """Return the style that `params` name, from its Gram file in `folder` (`models/styles`), or the style of `images`.
 
-    Raises BadParameter where there is neither or both, where `style_blend` has not one weight for each picture, and,
-    as `load_targets` does, where a style by that name is kept for other layers or another loss network than asked for;
-    NotFound where none is.
+    Raises BadParameter for neither or both, and where `style_blend` has not one weight for each picture; and what
+    `load_targets` raises.
     """
     if (params.style is None) == (not images):
-        given = "neither is" if params.style is None else "both are"
-        raise BadParameter(f"Give the name of a style or pictures of one: {given} given.")
+        given = "Neither was" if params.style is None else "Both were"
+        raise BadParameter(f"Give the name of a style, or pictures of one. {given} given.")
     check_recipe(params.recipe, vgg.source)
     if params.style is not None:
         return Style(load_targets(folder, params.style, STYLE_SIZE, params.scales, params.style_layers, vgg))
     weights = params.style_blend or (1.0,) * len(images)
     if len(weights) != len(images):
-        raise BadParameter(f"style_blend has {len(weights)} weights for {len(images)} style pictures: give one each.")
+        raise BadParameter(
+            f"style_blend has {len(weights)} weights for {len(images)} style pictures. Give one weight for each."
+        )
     targets = [style_targets(image, params.style_side, params.scales, params.style_layers, vgg) for image in images]
     return Style(blended(targets, weights), images[0].rgb)
 
 
 def blended(targets: Sequence[StyleTargets], weights: Sequence[float]) -> StyleTargets:
-    """The mean of targets of the same scales, layers and size, weighted; the hash is one of all hashes and weights."""
+    """The weighted mean of targets of the same scales, layers and size. Its hash covers all hashes and weights."""
     if len(targets) == 1:
         return targets[0]
     parts = [weight / sum(weights) for weight in weights]

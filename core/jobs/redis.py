@@ -226,6 +226,6 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except redis.exceptions.OutOfMemoryError as error:
-        raise NoSpace("Redis, the store of jobs, has no memory left.", retry_after=60) from error
+        raise NoSpace("The store of jobs has no memory left.", private="It is Redis.", retry_after=60) from error
     except (redis.RedisError, OSError) as error:
-        raise Unavailable(f"The store of jobs cannot be reached: {error}.", retry_after=5) from error
+        raise Unavailable("The store of jobs cannot be reached.", private=error, retry_after=5) from error

@@ -216,8 +216,9 @@ class SqliteStore:
             raise
         except (sqlite3.Error, OSError) as error:
             if _is_full(self.path, error):
-                raise NoSpace(f"The disk is full: {self.path} cannot take another record.", retry_after=60) from error
-            raise Unavailable(f"The store of jobs, {self.path}, cannot be used: {error}.", retry_after=5) from error
+                raise NoSpace("The disk of the store of jobs is full.", private=self.path, retry_after=60) from error
+            private = f"{self.path}: {error}"
+            raise Unavailable("The store of jobs cannot be used.", private=private, retry_after=5) from error
 
 
 def _is_full(path: Path, error: Exception) -> bool:

@@ -151,8 +151,9 @@ class S3Storage:
 
 
 def _full(place: str) -> NoSpace:
-    return NoSpace(f"The storage {place} is full. Erase jobs, or let the results expire sooner.", retry_after=60)
+    message = "The storage of jobs is full. Erase jobs, or let the results expire sooner."
+    return NoSpace(message, private=place, retry_after=60)
 
 
 def _unavailable(place: str, error: Exception) -> Unavailable:
-    return Unavailable(f"The storage {place} cannot be used: {error}.", retry_after=5)
+    return Unavailable("The storage of jobs cannot be used.", private=f"{place}: {error}", retry_after=5)

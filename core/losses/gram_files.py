@@ -1,7 +1,7 @@
-"""The targets of a style: its Gram matrices and colours, kept beside the zoo for the named styles.
+"""The targets of a style: its Gram matrices and colours, computed from a picture or read from a Gram file.
 
-With them a training run or a pixel job needs no image. They hold for the size and the loss network that they were made
-with (`STYLE_SIZE` and the bundled one, in the clone); anything else needs the image, and the error says so.
+The Gram file of a named style takes the place of its picture. It is made for one size and one loss network: in the
+clone for `STYLE_SIZE` and the bundled one. Anything else needs the picture, and the error says so.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from impasto.core.errors import BadCheckpoint
 from impasto.core.files import replacing
-from impasto.core.losses.named_styles import find_kept
+from impasto.core.losses.named_styles import find_gram_file
 from impasto.core.losses.recolour import Colours, colours_of
 from impasto.core.losses.style_image import StyleImage
 from impasto.core.losses.terms import gram
@@ -62,7 +62,7 @@ def halved(pictures: Tensor) -> Tensor:
 
 
 def save_targets(path: Path, targets: StyleTargets, vgg: VGG16) -> None:
-    """Keep them: colours in float32, of Gram matrices upper triangles in float16, each over its largest value."""
+    """Write a Gram file: colours in float32; upper triangles of Gram matrices in float16, over their largest value."""
     tensors = {"mean": targets.colours.mean, "covariance": targets.colours.covariance}
     for k, grams in enumerate(targets.grams):
         for layer, matrix in grams.items():
@@ -76,12 +76,9 @@ def save_targets(path: Path, targets: StyleTargets, vgg: VGG16) -> None:
 
 
 def load_targets(folder: Path, style: str, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
-    """The kept targets of a named style, at so many scales.
-
-    Raises what `find_kept` raises.
-    """
+    """Read the targets of a named style, at the first `scales` sizes. Raises what `find_gram_file` raises."""
     wanted = list(layers)
-    path = find_kept(folder, style, size, scales, wanted, vgg.sha256)
+    path = find_gram_file(folder, style, size, scales, wanted, vgg.sha256)
     try:
         with safe_open(path, "numpy") as file:
             sha256 = (file.metadata() or {})["sha256"]

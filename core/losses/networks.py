@@ -1,4 +1,4 @@
-"""The two networks that judge paintings, and the objectives that they serve."""
+"""The two loss networks, and the objectives that use them."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -30,7 +30,7 @@ class LossNetworks:
 
     @property
     def sha256(self) -> str:
-        """Of both."""
+        """Hash of both networks."""
         return sha256(f"{self.vgg.sha256} {self.squeezenet.sha256}".encode()).hexdigest()
 
     def to(self, device: str) -> "LossNetworks":
@@ -57,5 +57,5 @@ class LossNetworks:
 
 
 def load_loss_networks(vgg16: str = "bundled") -> LossNetworks:
-    """Raises what `load_vgg16` and `load_squeezenet` raise."""
+    """Load both networks. Raises what `load_vgg16` and `load_squeezenet` raise."""
     return LossNetworks(load_vgg16(vgg16), load_squeezenet())

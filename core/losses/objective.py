@@ -1,8 +1,8 @@
 """The objectives that train a network or move one picture's pixels: ours, and the report's.
 
-Both are asked alike: `loss = objective.of(photographs)`, once for a photograph that stays, and then `loss(paintings)`
-gives weighted losses, scalars, and their `total`. Pictures are float32 RGB (B, 3, H, W) in 0..255; convolutions run in
-bfloat16 under autocast, what is compared is float32.
+Both are used alike. `loss = objective.of(photographs)` is computed once; then `loss(paintings)` returns weighted
+losses, scalars, and their `total`. Pictures are float32 RGB (B, 3, H, W) in 0..255. Convolutions run in bfloat16 under
+autocast; losses are float32.
 """
 
 from collections.abc import Callable
@@ -28,22 +28,22 @@ COARSE = 8
 """Side in px of the squares that the coarse picture is averaged over."""
 
 LEAST_SIDE = 8
-"""px: a picture gets no smaller on the pyramid, but by its first half."""
+"""px: the pyramid stops before a picture is smaller, but has two scales at least."""
 
 LEAST_UNIT = 1e-6
-"""Least variance of features that a term is divided by."""
+"""Least variance of features, by which a term is divided."""
 
 LEAST_CONTRAST = 100.0
-"""And of pixels, levels squared: a photograph of one colour has none."""
+"""Least variance of pixels, levels squared: a photograph of one colour has none."""
 
 
 Loss = Callable[[Tensor], dict[str, Tensor]]
-"""Paintings (B, 3, H, W) -> weighted losses, scalars; `total` is what is made small."""
+"""Paintings (B, 3, H, W) -> weighted losses, scalars. The optimiser minimises `total`."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Wanted:
-    """A photograph, as the objective sees it; the units are variances, which its terms are divided by."""
+    """Targets of a photograph. The terms are divided by the units, which are variances."""
 
     coarse: Tensor
     """(B, 3, H/8, W/8): recoloured, and averaged over squares."""
@@ -60,17 +60,17 @@ class _Wanted:
 
 
 class Objective:
-    """Ours. In place of the report's deep layers: the style on a pyramid, and three terms that keep the subject.
+    """Our objective. The style on a pyramid, and three terms for the subject, replace the report's deep layers.
 
     - style: Gram matrices of `STYLE_LAYERS` at 1, 1/2, 1/4 … of the size, each over its target's mean square; the sum
       over layers, the mean over scales.
-    - coarse: the painting averaged over squares against the photograph in the style's colours, likewise. Without it
-      networks fall into two tones that Gram matrices like, and faces drown.
-    - depicted: SqueezeNet's `DEPICTED_LAYERS`, their mean. A classifier knows what a face is.
-    - detail: VGG16's `DETAIL_LAYER` at half size; at full size it would fight the strokes.
-    - tv and excess: total variation, and what leaves 0..255.
+    - coarse: the painting against the photograph in the style's colours, both averaged over squares. Without it
+      networks settle on two tones, which match the Gram matrices, and lose faces.
+    - depicted: the mean over SqueezeNet's `DEPICTED_LAYERS`. A classifier recognises a face.
+    - detail: VGG16's `DETAIL_LAYER` at half size. At full size it would work against the strokes.
+    - tv and excess: total variation, and values outside 0..255.
 
-    All but the style are over the photograph's variance: 1 is a flat painting.
+    All terms but the style are divided by the photograph's variance: a flat painting has 1.
     """
 
     TERMS = ("style", "coarse", "depicted", "detail", "tv", "excess")
@@ -80,10 +80,10 @@ class Objective:
 
     @torch.no_grad()
     def of(self, photographs: Tensor, shift: tuple[int, int] = (0, 0)) -> Loss:
-        """The losses, of `TERMS` and in all, of paintings of these photographs.
+        """The loss function of paintings of these photographs: each of `TERMS`, and the total.
 
-        `shift` is the rows and columns that the term `depicted` leaves out: its network strides by two in the first
-        layer, and the same places judged every time leave a lattice.
+        `shift` is the rows and columns that the term `depicted` leaves out. Its network's first layer has a stride of
+        two, and without shifts that leaves a lattice.
         """
         coarse = F.avg_pool2d(recoloured(photographs, self.style.colours), COARSE)
         detail = self.vgg(halved(photographs), [DETAIL_LAYER])[DETAIL_LAYER].float()
@@ -133,7 +133,7 @@ class Objective:
         return torch.stack(terms).sum() / len(scales), detail
 
     def _depicted(self, pictures: Tensor, shift: tuple[int, int]) -> dict[str, Tensor]:
-        """By layer; without those of a small picture that are one place, which has no variance to divide by."""
+        """Features by layer. A layer with a single position is left out: it has no variance to divide by."""
         down, across = shift
         features = self.squeezenet(pictures[..., down:, across:], DEPICTED_LAYERS)
         return {layer: f for layer, f in features.items() if f.shape[2:].numel() > 1}
@@ -141,10 +141,10 @@ class Objective:
 
 @dataclass(frozen=True, eq=False)
 class ReportObjective:
-    """The report's: `w_c * sum MSE(P, F) + w_s * sum MSE(A, G)` (eq. 2, 3, 5, 6), divided by nothing.
+    """The report's objective: `w_c * sum MSE(P, F) + w_s * sum MSE(A, G)` (eq. 2, 3, 5, 6).
 
-    Algorithm 1's and Algorithm 2's differ in their layers alone. Total variation is not in the report, and weighs 0
-    unless asked for.
+    Algorithm 1's and Algorithm 2's differ in their layers alone. Total variation is not in the report; its weight is 0
+    by default.
     """
 
     content_weight: float
@@ -159,8 +159,7 @@ class ReportObjective:
 
     @torch.no_grad()
     def of(self, photographs: Tensor, shift: tuple[int, int] = (0, 0)) -> Loss:
-        """The losses, of `TERMS` and in all, of paintings of these photographs. `shift` is not the report's, and
-        ignored."""
+        """The loss function of paintings of these photographs: each of `TERMS`, and the total. `shift` is ignored."""
         return partial(self._losses, self.vgg(photographs, self.content_layers))
 
     def _losses(self, wanted: dict[str, Tensor], paintings: Tensor) -> dict[str, Tensor]:
@@ -177,16 +176,15 @@ class ReportObjective:
 
 
 def clamped(paintings: Tensor) -> Tensor:
-    """`paintings` within 0..255, as they are seen. The gradient passes as though nothing were cut off: otherwise
-    what is beyond would stay there."""
+    """Clip `paintings` to 0..255. The gradient passes unclipped; otherwise values outside would stay outside."""
     return paintings + (paintings.clamp(0, 255) - paintings).detach()
 
 
 def units_of(features: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The variance of each layer's features, which their differences are divided by."""
+    """The variance of each layer's features, at least `LEAST_UNIT`."""
     return {layer: variance(f).clamp(min=LEAST_UNIT) for layer, f in features.items()}
 
 
 def unexplained(features: dict[str, Tensor], wanted: dict[str, Tensor], units: dict[str, Tensor]) -> Tensor:
-    """The squared differences of features over their `units`, the mean over layers; a scalar."""
+    """Squared differences of features, divided by their `units`; the mean over layers, a scalar."""
     return torch.stack([content_loss(f, wanted[layer]) / units[layer] for layer, f in features.items()]).mean()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 LEAST_SPREAD = 20.0
-"""Levels squared, added to a photograph's covariance: a grey one has no spread to turn into colours."""
+"""Levels squared, added to a photograph's covariance, as a grey photograph has no spread of colours."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class Colours:
 
 
 def colours_of(picture: Tensor) -> Colours:
-    """Those of one picture, (3, H, W) in 0..255."""
+    """Compute the colours of one picture, (3, H, W) in 0..255."""
     values = picture.float().flatten(1)  # (3, M)
     mean = values.mean(1)
     centred = values - mean[:, None]
@@ -26,12 +26,14 @@ def colours_of(picture: Tensor) -> Colours:
 
 
 def recoloured(pictures: Tensor, colours: Colours) -> Tensor:
-    """(B, 3, H, W) -> (B, 3, H, W), each with that mean and covariance, and not clipped to 0..255.
+    """Give each of (B, 3, H, W) that mean and covariance. Values are not clipped to 0..255.
 
-    `x -> T (x - m) + m_s` with `T = C^-1/2 (C^1/2 C_s C^1/2)^1/2 C^-1/2`, m and C the picture's own: of all linear
-    maps that give it the style's colours the one that moves its own the least.
+    `x -> T (x - m) + m_s` with `T = C^-1/2 (C^1/2 C_s C^1/2)^1/2 C^-1/2`; m and C are the picture's own. Of all linear
+    maps to the style's colours this one changes the picture's colours the least.
     """
-    with torch.autocast(pictures.device.type, enabled=False):  # in bfloat16 a grey picture's covariance has no root
+    with torch.autocast(
+        pictures.device.type, enabled=False
+    ):  # bfloat16 is too coarse for the root of a grey picture's covariance
         return torch.stack([_recoloured(picture, colours) for picture in pictures])
 
 

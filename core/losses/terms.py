@@ -1,4 +1,4 @@
-"""The terms of every objective, in float32 whatever the features are: a Gram matrix in bfloat16 loses digits."""
+"""The terms of every objective. All compute in float32: a Gram matrix in bfloat16 loses digits."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ def gram(features: Tensor) -> Tensor:
 
 
 class _Gram(torch.autograd.Function):
-    """`gram` with a gradient of one product. Autograd makes two of the two factors, in two layouts, and adds them: a
-    fifth of a training step, of features in channels_last."""
+    """`gram` with a gradient of one matrix product. Autograd computes two, in two layouts, and adds them: a fifth of a
+    training step."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def tv_loss(pictures: Tensor) -> Tensor:
 
 
 def excess_loss(pictures: Tensor) -> Tensor:
-    """Mean square of what pictures (B, C, H, W) have beyond 0..255; a scalar. Not in the report."""
+    """Mean square of the distance of pictures (B, C, H, W) from 0..255; a scalar. Not in the report."""
     p = pictures.float()
     return (p - p.clamp(0, 255)).square().mean()
 
@@ -66,6 +66,6 @@ def excess_loss(pictures: Tensor) -> Tensor:
 def variance(features: Tensor) -> Tensor:
     """Mean squared distance of features (B, N, H, W) from each channel's mean; a scalar.
 
-    Not in the report: a term that is divided by it is 1 for a flat picture, whatever layer it is of.
+    Not in the report. A term divided by it is 1 for a flat picture, in every layer.
     """
     return features.float().var((2, 3), correction=0).mean()

@@ -1,8 +1,8 @@
-"""A trained network on disk, and the zoo of them.
+"""A trained network on disk, and the zoo: all of them.
 
-One safetensors file, `<folder>/<arch>/<dataset>/<style>.safetensors`, rebuilds its network alone; VGG16Net's frozen
-encoder is a file of its own, checked by hash. The card lies in the header as JSON, so that listing a zoo reads no
-weights and imports no torch. Weights are float16, or 8 bits (`core.nets.packing`).
+A network is one safetensors file, `<folder>/<arch>/<dataset>/<style>.safetensors`. VGG16Net's frozen encoder is a file
+of its own, checked by hash. The card is JSON in the header, so that listing models reads no weights and imports no
+torch. Weights are float16, or 8 bits (`core.nets.packing`).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ log = logging.getLogger("impasto")
 SUFFIX = ".safetensors"
 
 NO_MODELS = (
-    "The installed package has no models: clone the repository and set IMPASTO_MODELS to its folder models/, or train "
-    "one (impasto train). Searched:"
+    "The installed package has none: clone the repository and set IMPASTO_MODELS to its folder models/, or train one "
+    "(impasto train)."
 )
 
 
@@ -45,18 +45,18 @@ class Card(BaseModel):
 
     params: TrainParams
     style_sha256: str
-    """Of the style image's file."""
+    """Hash of the style image's file."""
     images: int
     """Photographs that it was trained on."""
     folders: dict[str, int] = {}
-    """How many of them were in which folder."""
+    """Their number by folder."""
     loss_network: str
     """`bundled`, `imagenet` or the name of a file."""
     loss_network_sha256: str
     encoder_sha256: str | None = None
-    """Of VGG16Net's frozen part."""
+    """Hash of VGG16Net's frozen part."""
     warm_start_sha256: str | None = None
-    """Of the checkpoint that `params.warm_start` names."""
+    """Hash of the checkpoint that `params.warm_start` names."""
     first_losses: dict[str, float]
     last_losses: dict[str, float]
     """Means over the first and last steps of the main stage."""
@@ -71,7 +71,7 @@ class Card(BaseModel):
 
 
 def save(path: Path, net: Net, card: Card) -> None:
-    """Write `net`'s own weights and the card, whole or not at all; `card.bits` says how."""
+    """Write `net`'s own weights, in `card.bits`, and the card: all of it or nothing."""
     from safetensors.torch import save_file
 
     from impasto.core.nets.packing import pack
@@ -117,9 +117,9 @@ def _warn_once(path: Path, fields: str) -> None:
 
 
 def load(path: Path, vgg16: str = "bundled") -> Net:
-    """The network on the CPU, in float32, ready for inference.
+    """Load a network on the CPU, in float32, ready for inference.
 
-    `vgg16` is where a VGG16Net finds its encoder when its card names a file of another machine. Raises BadCheckpoint,
+    `vgg16` is the source of a VGG16Net's encoder where its card names a file of another machine. Raises BadCheckpoint,
     also where that encoder is not the one that the network was trained with.
     """
     from safetensors.torch import load_file
@@ -134,8 +134,8 @@ def load(path: Path, vgg16: str = "bundled") -> Net:
         encoder = load_encoder(card.loss_network if card.loss_network in ("bundled", "imagenet") else vgg16)
         if encoder.sha256 != card.encoder_sha256:
             raise BadCheckpoint(
-                f"{path} was trained around another encoder ({str(card.encoder_sha256)[:12]}…) than the one here "
-                f"({encoder.sha256[:12]}…, {encoder.source}): set vgg16 to that one, or train it again."
+                f"{path} was trained with another encoder ({str(card.encoder_sha256)[:12]}…) than the one here "
+                f"({encoder.sha256[:12]}…, {encoder.source}). Set IMPASTO_VGG16 to that encoder, or train it again."
             )
     net = build(card.params.arch, encoder, card.params.upsample)
     try:
@@ -148,22 +148,22 @@ def load(path: Path, vgg16: str = "bundled") -> Net:
 
 
 def own_weights(net: Net) -> dict[str, Tensor]:
-    """The state that training changes, without the frozen part."""
+    """The weights that training changes, without the frozen part."""
     return {name: value for name, value in net.state_dict().items() if not name.startswith(net.frozen)}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint of the zoo: where it lies and what its card says."""
+    """A checkpoint of the zoo: its path and its card."""
 
     path: Path
     card: Card
 
 
 class Zoo:
-    """The checkpoints in some folders, looked up by name; a later folder's win over an earlier one's.
+    """The checkpoints in some folders, by name. One in a later folder hides one of the same name in an earlier folder.
 
-    A name is compared with what is there and never becomes a path. Files that come or go are seen at the next look.
+    Each look-up sees files that have come or gone. A name is compared with the files and never becomes a path.
     """
 
     def __init__(self, *folders: Path) -> None:
@@ -180,11 +180,11 @@ class Zoo:
         return found
 
     def find(self, arch: str, dataset: str, style: str) -> Entry:
-        """Raises NotFound with the models there are and the nearest."""
+        """One model. Raises NotFound, with the known names and the nearest."""
         return self.named(f"{arch}/{dataset}/{style}")
 
     def named(self, name: str) -> Entry:
-        """The model of a whole name, ARCH/DATASET/STYLE. Raises NotFound as `find`."""
+        """The model of a whole name, ARCH/DATASET/STYLE. Raises as `find`."""
         models = {"/".join(names): entry for names, entry in self.entries().items()}
         if name not in models:
             raise self._unknown(name, models)
@@ -193,22 +193,22 @@ class Zoo:
     def warm_start(self, params: TrainParams) -> Path | None:
         """The checkpoint that a training starts from, if it names one.
 
-        Raises NotFound, as `find` does, and BadParameter for a network that enlarges otherwise.
+        Raises as `find`, and BadParameter where the other network upsamples in another way.
         """
         if params.warm_start is None:
             return None
         entry = self.named(params.warm_start)
         if entry.card.params.upsample != params.upsample:
             raise BadParameter(
-                f"{params.warm_start} was trained with upsample={entry.card.params.upsample}, not {params.upsample}: "
-                "its weights do not fit."
+                f"{params.warm_start} was trained with upsample={entry.card.params.upsample}, and its weights do not "
+                f"fit upsample={params.upsample}. Choose the same."
             )
         return entry.path
 
     def select(
         self, arch: str | None = None, dataset: str | None = None, style: str | None = None
     ) -> dict[tuple[str, str, str], Entry]:
-        """Every model of these names, None being any. Raises NotFound as `find` does."""
+        """All models of these names; None is any. Raises as `find`."""
         wanted, entries = (arch, dataset, style), self.entries()
         found = {
             key: entry
@@ -220,8 +220,10 @@ class Zoo:
         return found
 
     def _unknown(self, name: str, models: Iterable[str]) -> NotFound:
-        models = list(models)
-        return unknown("model", name, models, "" if models else f" {NO_MODELS} {' and '.join(map(str, self.folders))}.")
+        if models := list(models):
+            return unknown("model", name, models)
+        places = " or ".join(map(str, self.folders))
+        return NotFound(f"There are no models in {places}. {NO_MODELS}", known=[], nearest=None)
 
     def _card(self, path: Path) -> Card | None:
         """The card; None for a file that is gone, or that is not a checkpoint of ours."""
@@ -255,8 +257,10 @@ def _card_of(path: Path) -> Card | None:
 
 
 def place(folder: Path, params: TrainParams) -> Path:
-    """The path of the checkpoint of `params` in a zoo's folder. Raises BadParameter for names that are none."""
+    """The path of the checkpoint of `params` in a zoo's folder. Raises BadParameter for names that are not allowed."""
     names = (params.arch, params.dataset, params.style)
     if not all(map(is_name, names)):
-        raise BadParameter(f"Not a name for a file: {'/'.join(names)}.")
+        raise BadParameter(
+            f"{'/'.join(names)!r} is not a model's name: a name is of a-z, 0-9, _ and -, 64 characters at most."
+        )
     return folder.joinpath(*names).with_suffix(SUFFIX)

@@ -4,13 +4,13 @@ from torch import Tensor
 
 _SCALE = ".scale"
 _STEPS_A_DEVIATION = 8
-"""Steps to a standard deviation of a row. More change no painting, and git and zip compress them worse."""
+"""Steps to a standard deviation of a row. More steps change no painting, and compress worse."""
 
 
 def pack(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Kernels to int8, each row (first axis) with its step; the rest to float16.
+    """Convert kernels to int8, each row (first axis) with its step, and everything else to float16.
 
-    A step is an eighth of the row's standard deviation, or more where 127 of them would not reach its largest value.
+    A step is an eighth of the row's standard deviation, or more where 127 steps would not reach the largest value.
     """
     packed = {}
     for name, value in tensors.items():
@@ -26,7 +26,7 @@ def pack(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unpack(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Float32 tensors, whether or not they were packed; of a kernel float16's numbers, as the engine keeps them."""
+    """Convert to float32 tensors, packed or not. Kernels are rounded to float16, as in the engine's files."""
     return {
         name: (value.float() * tensors[name + _SCALE].float().view(-1, 1, 1, 1)).half().float()
         if name + _SCALE in tensors

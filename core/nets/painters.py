@@ -1,7 +1,7 @@
-"""The two networks that paint: AONet and VGG16Net, pictures in and pictures out.
+"""The two networks that paint, AONet and VGG16Net.
 
-Both take float32 RGB (B, 3, H, W) in 0..255, H and W from 16 px, odd ones too, and give back exactly that
-size. The values that come out are not clipped.
+Both map float32 RGB (B, 3, H, W) in 0..255, with H and W of 16 px or more, to the same shape. The output is not
+clipped.
 """
 
 import torch
@@ -13,7 +13,7 @@ from impasto.core.names import ARCHES, Upsample, padding, unknown
 from impasto.core.nets.vgg import VGG16
 
 PIXEL_MEAN, PIXEL_SCALE = 127.5, 64.0
-"""Mid-grey, and about the standard deviation of a photograph's pixels: the unit that the last convolution speaks in."""
+"""Offset and unit of the last convolution's output: mid-grey, and about the standard deviation of a photograph."""
 
 
 class ReflectConv2d(nn.Conv2d):
@@ -24,7 +24,7 @@ class ReflectConv2d(nn.Conv2d):
         self.border = kernel // 2
 
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):  # it would pad in float32, a sixth of a training step
+        with torch.autocast(x.device.type, enabled=False):  # autocast would pad in float32, a sixth of a step
             x = F.pad(x, (self.border,) * 4, mode="reflect")
         return super().forward(x)
 
@@ -34,10 +34,10 @@ def norm(channels: int) -> nn.InstanceNorm2d:
 
 
 class Up(nn.Module):
-    """Twice the size: (B, inputs, h, w) -> (B, outputs, 2h, 2w).
+    """Double the size: (B, inputs, h, w) -> (B, outputs, 2h, 2w).
 
-    Nearest-neighbour upsampling and a 3x3 convolution unless `deconv`, the report's transposed convolution, which
-    paints checkerboards.
+    `nearest` is nearest-neighbour upsampling and a 3x3 convolution. `deconv` is the report's transposed convolution,
+    which paints checkerboards.
     """
 
     def __init__(self, inputs: int, outputs: int, upsample: Upsample) -> None:
@@ -73,15 +73,15 @@ class Residual(nn.Module):
 
 
 class Net(nn.Module):
-    """The base of both networks. It pads a picture of any size by reflection to multiples of `stride`, and crops back.
+    """The base of both networks. Pads a picture by reflection to multiples of `stride`, and crops the painting.
 
-    `body` works on sizes that are such multiples; the engine compiles that alone.
+    `body` takes such multiples only. The engine compiles `body` alone.
     """
 
     stride: int
     layers: nn.Sequential
     frozen: tuple[str, ...] = ()
-    """Names of submodules whose weights no checkpoint holds."""
+    """Names of submodules whose weights are not in the checkpoint."""
 
     def encoded(self, x: Tensor) -> Tensor:
         """The input of the first of `layers`, for pictures (B, 3, H, W)."""
@@ -120,11 +120,10 @@ class AONet(Net):
 class VGG16Net(Net):
     """The report's VGG16 network: VGG16 to relu4_2, frozen, then four convolutions of its own and a decoder.
 
-    The four start from VGG16's conv4_3, conv5_1, conv5_2 and conv5_3 where the encoder has them, and at random where it
-    ends at relu4_2, as the bundled one does. InstanceNorm and ReLU take the place of the remaining max-pools. The
-    report's code drops the ReLU after conv4_2; VGG16 has it, so do we. The encoder sees reflections beyond the borders,
-    as every convolution here does but deconv's: of zeros the network learns where the borders are, and puts strokes
-    there.
+    The four start from VGG16's conv4_3, conv5_1, conv5_2 and conv5_3 where the encoder has them. The bundled encoder
+    ends at relu4_2; with it they start at random. InstanceNorm and ReLU replace the remaining max-pools. The report's
+    code drops the ReLU after conv4_2; VGG16 has it, and so do we. The encoder pads by reflection, as every convolution
+    here but deconv's: zeros would tell the network where the borders are, and it would paint strokes there.
     """
 
     stride = ARCHES["vgg16"].stride
@@ -155,7 +154,7 @@ NETS: dict[str, type[Net]] = {"aonet": AONet, "vgg16": VGG16Net}
 
 
 def build(arch: str, encoder: VGG16 | None = None, upsample: Upsample = "nearest") -> Net:
-    """The network of that name, untrained. VGG16Net needs its frozen `encoder`. Raises NotFound for another name."""
+    """Build an untrained network. VGG16Net needs its frozen `encoder`. Raises NotFound for an unknown name."""
     if arch not in NETS:
         raise unknown("network", arch, NETS)
     if arch == "vgg16":
@@ -168,8 +167,8 @@ def build(arch: str, encoder: VGG16 | None = None, upsample: Upsample = "nearest
 class FoldedUp(nn.Module):
     """`Up("nearest")` as one 4x4 transposed convolution of stride 2, for inference: the same function, less work.
 
-    Two of the 3x3 kernel's rows (columns) that meet the same small pixel are summed, so the kernel is spread over 2x2
-    blocks; a pixel of edge around the small map is what reflection is on the large one.
+    Rows (columns) of the 3x3 kernel that meet the same small pixel are summed, so the kernel is spread over 2x2 blocks.
+    One repeated pixel around the small map is what reflection is on the large one.
     """
 
     SPREAD = torch.tensor([[0.0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])  # (4, 3)
@@ -188,7 +187,7 @@ class FoldedUp(nn.Module):
 
 
 def fold(net: Net) -> Net:
-    """Replace every nearest `Up` of `net`, in place, by its `FoldedUp`; the function stays the same."""
+    """Replace every nearest `Up` of `net` by its `FoldedUp`, in place. The function stays the same."""
     for parent in net.modules():
         for name, child in parent.named_children():
             if isinstance(child, Up) and child.upsample == "nearest":

@@ -1,6 +1,6 @@
-"""SqueezeNet 1.1 up to fire7: what is depicted, as a classifier of ImageNet sees it, at a tenth of VGG16's cost.
+"""SqueezeNet 1.1 up to fire7: a classifier of ImageNet at a tenth of VGG16's cost, whose features show the subject.
 
-A picture is float32 RGB (B, 3, H, W) in 0..255. The mean is subtracted in here and nowhere else.
+A picture is float32 RGB (B, 3, H, W) in 0..255. The mean is subtracted here and nowhere else.
 """
 
 from collections.abc import Iterable
@@ -23,14 +23,14 @@ WIDTHS = {
     "fire6": (256, 48, 384),
     "fire7": (384, 48, 384),
 }
-"""Channels that each module is given, squeezes them to, and gives."""
+"""Channels of each module: input, squeezed and output."""
 
 POOLED = ("fire2", "fire4", "fire6")
-"""Modules that a max pool of 3, stride 2, lies before."""
+"""Modules with a max pool of 3, stride 2, before them."""
 
 
 class Fire(nn.Module):
-    """A 1x1 convolution to few channels, then 1x1 and 3x3 ones side by side; ReLU after all three."""
+    """A 1x1 convolution to few channels, then a 1x1 and a 3x3 convolution side by side; ReLU after all three."""
 
     def __init__(self, inputs: int, squeezed: int, outputs: int) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class SqueezeNet(nn.Module):
     def __init__(self, sha256: str = "") -> None:
         super().__init__()
         self.sha256 = sha256
-        # The original has no padding here; with it a picture's border is seen as much as its middle.
+        # The original has no padding here. With it the border counts as much as the middle.
         self.conv1 = nn.Conv2d(3, 64, 3, stride=2, padding=1)
         self.fires = nn.ModuleDict({name: Fire(*widths) for name, widths in WIDTHS.items()})
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
@@ -74,16 +74,16 @@ class SqueezeNet(nn.Module):
 
 
 def load_squeezenet() -> SqueezeNet:
-    """The one in the clone, trained by this project to compute what the original computes.
+    """Load the bundled one, which this project trained to compute what the original computes.
 
-    Raises NotFound where it is missing, BadCheckpoint where it is another file.
+    Raises NotFound where the file is missing, BadCheckpoint where it is another file.
     """
     return squeezenet_of(read_bundled(SQUEEZENET), SQUEEZENET.sha256, str(SQUEEZENET.path))
 
 
 def squeezenet_of(state: dict[str, Any], sha256: str, source: str) -> SqueezeNet:
-    """With the weights `state`, named as the original's: `conv1.weight`, `fire2.squeeze1x1.bias` …; deeper layers are
-    left out. Raises BadCheckpoint."""
+    """Build it from the weights `state`, named as in the original: `conv1.weight`, `fire2.squeeze1x1.bias` …. Deeper
+    layers are ignored. Raises BadCheckpoint."""
     net = SqueezeNet(sha256)
     try:
         net.load_state_dict({name: state[name.removeprefix("fires.")].float() for name in net.state_dict()})
@@ -93,8 +93,10 @@ def squeezenet_of(state: dict[str, Any], sha256: str, source: str) -> SqueezeNet
 
 
 def from_torchvision(state: dict[str, Any]) -> dict[str, Any]:
-    """torchvision's names and units -> the original's: of pictures in 0..255 less `MEAN`, where torchvision's takes
-    (x / 255 - mean) / deviation."""
+    """Convert torchvision's names and units to the original's.
+
+    The original takes pictures in 0..255 less `MEAN`, torchvision's (x / 255 - mean) / deviation.
+    """
     places = dict(zip(WIDTHS, (3, 4, 6, 7, 9, 10), strict=True))
     found = {
         f"{fire}.{part}.{kind}": state[f"features.{place}.{theirs}.{kind}"]

@@ -1,7 +1,7 @@
 """The loss network: VGG16 features by layer name, from one of three sources of weights.
 
-A picture is float32 RGB (B, 3, H, W) in 0..255. The mean is subtracted in here and nowhere else, and
-nothing is divided: the units are those of the original Caffe VGG16, which Table 1's weights go with.
+A picture is float32 RGB (B, 3, H, W) in 0..255. The mean is subtracted here and nowhere else, and nothing is divided:
+the units are those of the original Caffe VGG16, for which Table 1's weights are meant.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ _TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)  # the convoluti
 class VGG16(nn.Module):
     """VGG16's first convolutions, 13 at most, frozen: `vgg(pictures, layers)` gives {layer: features}.
 
-    `source` and `sha256` say where the weights came from and which they are; a checkpoint's card repeats them.
+    `source` and `sha256` identify the weights. A checkpoint's card has them.
     """
 
     mean: Tensor
@@ -48,14 +48,14 @@ class VGG16(nn.Module):
     ) -> dict[str, Tensor]:
         """Features (B, C, H/2^k, W/2^k) of `pictures` (B, 3, H, W), RGB 0..255, for each of `layers`.
 
-        `padding_mode` is what each convolution sees beyond its input: zeros, or the input's reflection, which
-        needs 2^(k+1) px a side. Computes no further than the last layer asked for. Raises NotFound
-        for a name that is no layer, BadParameter for one deeper than these weights go.
+        `padding_mode` is the padding of each convolution: zeros, or reflection, which needs 2^(k+1) px a side. Stops
+        after the last layer asked for. Raises NotFound for an unknown layer, BadParameter for one deeper than these
+        weights.
         """
         missing = {check_layer(name) for name in layers}
         if deeper := sorted(missing - set(self.convs)):
             raise BadParameter(
-                f"The loss network {self.source!r} ends at {[*self.convs][-1]}, and {', '.join(deeper)} is deeper: set "
+                f"The loss network {self.source!r} ends at {[*self.convs][-1]}, and {', '.join(deeper)} is deeper. Set "
                 "IMPASTO_VGG16 to imagenet, or to the path of a whole VGG16."
             )
         features: dict[str, Tensor] = {}
@@ -70,7 +70,7 @@ class VGG16(nn.Module):
                 x = F.conv2d(x, conv.get_parameter("weight"), conv.get_parameter("bias"))
             else:
                 x = conv(x)
-            x = F.relu(x)  # never in place: what was handed out stays as it is
+            x = F.relu(x)  # never in place: features that were returned must not change
             if name in missing:
                 features[name] = x
                 missing.remove(name)
@@ -78,16 +78,16 @@ class VGG16(nn.Module):
 
 
 def load_vgg16(source: str = "bundled") -> VGG16:
-    """The loss network from `bundled`, `imagenet`, or the path of a file.
+    """Load the loss network from `bundled`, `imagenet`, or the path of a file.
 
-    - `bundled`: to relu3_1, trained by this project to compute what the original computes; in the clone.
-    - `imagenet`: the original weights in RGB, torchvision's IMAGENET1K_FEATURES; its loader fetches them
-      on first use and checks their hash.
-    - a path of a `.safetensors` in RGB, named as in torchvision: all 13 convolutions, or the first of them.
+    - `bundled`: to relu3_1, in the clone. This project trained it to compute what the original computes.
+    - `imagenet`: the original weights in RGB, torchvision's IMAGENET1K_FEATURES. Its loader fetches them on first use
+      and checks their hash.
+    - the path of a `.safetensors` in RGB, named as in torchvision: all 13 convolutions, or the first of them.
     - any other path, such as the report's `vgg16-00b39a1b.pth`: the original weights, for pictures in BGR.
 
-    Raises NotFound for a path where nothing lies, BadCheckpoint for a file that does not hold VGG16 or whose
-    hash is wrong, Unavailable where `imagenet` cannot be fetched.
+    Raises NotFound where there is no file, BadCheckpoint for a file that does not hold VGG16 or whose hash is wrong,
+    Unavailable where `imagenet` cannot be fetched.
     """
     if source == "bundled":
         return _build(source, read_bundled(FRONT), FRONT.sha256)
@@ -98,7 +98,7 @@ def load_vgg16(source: str = "bundled") -> VGG16:
         return _build(source, state, file_sha256(path))
     path = Path(source)
     if not path.is_file():
-        raise NotFound(f"No loss network at {path}. Use `bundled`, `imagenet` or the path of a file.")
+        raise NotFound(f"There is no loss network at {path}. Use `bundled`, `imagenet` or the path of a file.")
     if path.suffix == ".safetensors":
         return _build(source, read_safetensors(path), file_sha256(path))
     vgg = _build(source, _read_pth(path), file_sha256(path))
@@ -108,8 +108,8 @@ def load_vgg16(source: str = "bundled") -> VGG16:
 
 
 def load_encoder(source: str = "bundled") -> VGG16:
-    """VGG16Net's frozen part, which goes to relu4_2: of `bundled` the one that this project trained, of any other
-    source the same as `load_vgg16`. Raises what that raises."""
+    """Load VGG16Net's frozen part, to relu4_2. `bundled` has one of its own; other sources are those of `load_vgg16`.
+    Raises what that raises."""
     if source == "bundled":
         return _build(source, read_bundled(ENCODER), ENCODER.sha256)
     return load_vgg16(source)
@@ -119,7 +119,7 @@ def save_vgg16(path: Path, vgg: VGG16, card: str, *, packed: bool = False) -> No
     """Write `vgg` in float16, or `packed` into 8 bits (`core.nets.packing`), with `card` in the header."""
     tensors = {
         f"{index}.{kind}": conv.get_parameter(kind).detach().contiguous()
-        for index, conv in zip(_TORCHVISION, vgg.convs.values(), strict=False)  # a front has fewer
+        for index, conv in zip(_TORCHVISION, vgg.convs.values(), strict=False)  # the bundled one has fewer
         for kind in ("weight", "bias")
     }
     with replacing(path) as temporary:
@@ -127,7 +127,7 @@ def save_vgg16(path: Path, vgg: VGG16, card: str, *, packed: bool = False) -> No
 
 
 def _build(source: str, state: dict[str, Any], sha256: str) -> VGG16:
-    """`state` is named as in torchvision: `0.weight` … `28.bias`, with or without `features.` before it."""
+    """Build VGG16 from `state`, named as in torchvision: `0.weight` … `28.bias`, with or without `features.` before."""
     prefix = "features." if "features.0.weight" in state else ""
     depth = max((k for k, index in enumerate(_TORCHVISION, 1) if f"{prefix}{index}.weight" in state), default=1)
     vgg = VGG16(source, sha256, depth)

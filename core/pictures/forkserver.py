@@ -1,21 +1,28 @@
 """The fork server of the sandbox, from the service's side: a small process that has loaded the decoders and forks.
 
-Forking takes milliseconds; starting Python and its decoders takes far longer. The process itself is
-`core.pictures.sandbox_child`.
+Forking takes milliseconds; starting Python and its decoders takes far longer. Its own side, and that of the children,
+is `core.pictures.sandbox_child`.
 """
 
 import atexit
+import json
+import logging
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from impasto.core.errors import Unavailable
 from impasto.core.pictures.sandbox_child import receive
+
+log = logging.getLogger("impasto")
 
 DECODER = (sys.executable, "-m", "impasto.core.pictures.sandbox_child")
 """The command of the fork server."""
@@ -30,15 +37,26 @@ INHERITED = (
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # a thread in the fork server would be missing in its children
     "MALLOC_ARENA_MAX": "1",  # each reserves 64 MB, which would count against a child's limit
-    # Pillow's blocks of 16 MB stay with a child from picture to picture: getting them anew takes a fifth of the time
-    # of decoding.
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 
 
 def _inherited() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name in INHERITED or name.startswith("LC_")}
+
+
+class Child(NamedTuple):
+    """The socket to a child, the file descriptor of its process, and the socket of its fork server, for `lost`."""
+
+    socket: socket.socket
+    process: int
+    server: socket.socket
+
+    def end(self) -> None:
+        """Kill it."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.process, signal.SIGKILL)
+        os.close(self.process)
+        self.socket.close()
 
 
 class ForkServer:
@@ -47,28 +65,43 @@ class ForkServer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._missing: list[str] = []
 
-    def fork(self, terms: bytes, tray: int) -> tuple[socket.socket, int, socket.socket]:
-        """Fork a child that is held to `terms`, as JSON, and writes pixels to the file descriptor `tray`.
-
-        Return the child's socket, the file descriptor of its process, and the socket of its fork server, for `lost`.
-        Raises Unavailable.
-        """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, self._lock:
-            for _ in range(3):
-                if not self._process:
-                    self._start()
-                message = b""
-                with suppress(OSError):
-                    socket.send_fds(self._socket, [terms], [theirs.fileno(), tray])
-                    message, process = receive(self._socket)
-                    if process:
-                        return ours, process[0], self._socket
-                if not message:  # nobody is there; otherwise it is the child that died as soon as it was born
-                    self._end()
-        ours.close()
+    def fork(self, message: bytes = b"", files: Sequence[int] = ()) -> Child:
+        """Give a message with file descriptors to a child that has had none. Raises Unavailable."""
+        for _ in range(3):
+            child = self._next()
+            if not child:
+                continue
+            with suppress(OSError):  # it may have died while it waited
+                if greeting := receive(child.socket)[0]:
+                    self._warn(json.loads(greeting))
+                    socket.send_fds(child.socket, [message], files)
+                    return child
+            child.end()
         raise Unavailable("The process that decodes pictures does not start.", retry_after=10)
+
+    def _next(self) -> Child | None:
+        """The child that was forked ahead; None where there is none, or no fork server any more."""
+        with self._lock:
+            if not self._process:
+                self._start()
+            message, files = b"", list[int]()
+            with suppress(OSError):
+                self._socket.send(b"fork")
+                message, files = receive(self._socket)
+            if files:
+                process, theirs = files
+                return Child(socket.socket(fileno=theirs), process, self._socket)
+            if not message:
+                self._end()
+            return None
+
+    def _warn(self, missing: list[str]) -> None:
+        """Log, once, the layers of confinement that this machine lacks."""
+        if missing != self._missing:
+            self._missing = missing
+            log.warning("Decoders are confined less, as docs/security.md says: no %s.", "; no ".join(missing))
 
     def lost(self, server: socket.socket) -> bool:
         """Whether a fork server has ended, and its children with it. Its socket is closed before they are killed."""

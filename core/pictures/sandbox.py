@@ -1,35 +1,33 @@
-"""Pictures that strangers send are decoded in a process that may die of it, on Linux; elsewhere, where they are.
+"""Decode pictures that clients send in processes that may die of them, on Linux; elsewhere, in this process.
 
-    service ── fork server ── child     a child for each picture under way, kept for the next one
+    service ── fork server ── child     a new child for each picture
        └────────────────────────┘       between these two a socket, and a tray of memory for pixels
 
 The fork server is a small process that has loaded the decoders and nothing else. It ends with the service, its
-children with it, however the service ends. A child has limits on memory, processor time and time. One that dies, hangs
-or runs out of memory is a `BadPicture` or `TooLarge`, and the next picture gets another. The command line decodes in
-place: its files are the user's own, and so is the process.
+children with it, however the service ends. A child has limits on memory, processor time and time, and can do nothing
+but decode (`core.pictures.confine`). One that dies, hangs or runs out of memory is a `BadPicture` or `TooLarge`. The
+command line decodes in place: its files are the user's own, and so is the process.
 """
 
 import fcntl
 import json
 import mmap
 import os
-import signal
-import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
+from pydantic import BaseModel
 
 from impasto.core.errors import BadPicture, TooLarge, Unavailable, UnsupportedFormat
 from impasto.core.pictures import forkserver
 from impasto.core.pictures.codec import Picture
 from impasto.core.pictures.codec import decode as decode_here
-from impasto.core.pictures.guard import DEFAULT_LIMITS, Limits, check, opened
+from impasto.core.pictures.guard import DEFAULT_LIMITS, Limits, check, check_pixels, opened
 from impasto.core.pictures.sandbox_child import MESSAGE
 
 MEMORY = 1_000_000_000
@@ -62,9 +60,6 @@ class Sandbox:
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
-        self._idle: list[_Child] = []
-        self._lock = threading.Lock()
-        self._closed = False
 
     @contextmanager
     def open(self, data: bytes) -> Iterator[Sent]:
@@ -74,14 +69,14 @@ class Sandbox:
         of, and `Unavailable` where its fork server has ended.
         """
         kind = check(data, self.terms.limits)
-        with ExitStack() as held:
-            child = held.enter_context(self._child())
+        with ExitStack() as child:
+            decoding = child.enter_context(_Decoding(self.terms, kind, data))
 
             def pixels() -> Picture:
-                with held:  # the child is free for another picture afterwards
-                    return child.finish()
+                with child:  # it ends here, and with it the memory that it shares
+                    return decoding.picture()
 
-            yield Sent(*child.begin(kind, data), pixels)
+            yield Sent(*decoding.size(), pixels)
 
     def decode(self, data: bytes) -> Picture:
         """Raises what `open` raises."""
@@ -89,34 +84,8 @@ class Sandbox:
             return sent.pixels()
 
     def warm(self) -> None:
-        """Have a child ready, so that the first picture need not wait."""
-        with self._child():
-            pass
-
-    def close(self) -> None:
-        """End the children; one that is at work ends when its picture is done."""
-        with self._lock:
-            self._closed = True
-            idle, self._idle = self._idle, []
-        for child in idle:
-            child.kill()
-
-    @contextmanager
-    def _child(self) -> Iterator["_Child"]:
-        """A child that nobody else has. It is kept for the next picture if this one has left it as it was."""
-        with self._lock:
-            child = self._idle.pop() if self._idle else None
-        child = child or _Child(self.terms)
-        try:
-            yield child
-        finally:
-            child.drop()
-            with self._lock:
-                keep = child.state == "ready" and not self._closed
-                if keep:
-                    self._idle.append(child)
-            if not keep:
-                child.kill()
+        """Start the fork server, so that the first picture need not wait; log what confinement the machine lacks."""
+        forkserver.server.fork().end()
 
 
 @dataclass(frozen=True)
@@ -139,86 +108,61 @@ class InPlace:
     def warm(self) -> None:
         """Nothing is to be started."""
 
-    def close(self) -> None:
-        """Nothing is to be ended."""
-
 
 def open_sandbox(terms: Terms, on: bool) -> Sandbox | InPlace:
     return Sandbox(terms) if on and sys.platform == "linux" else InPlace(terms)
 
 
-class _Child:
-    """The service's side of a child. `state`: `ready` for a picture, `begun` with one, `spent`, or `dead`."""
+class _Decoding:
+    """A child at work on one picture. It is killed at the end: the picture may have taken it over."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Terms, kind: str, data: bytes) -> None:
         self.terms = terms
-        self._fork()
+        tray_size = 4 * terms.limits.max_pixels  # takes what is written to it, and no more
+        message = asdict(terms) | {"kind": kind, "bytes": len(data), "tray": tray_size}
+        with _memory(len(data), data) as file, _memory(tray_size) as tray:
+            self._tray = np.frombuffer(mmap.mmap(tray, tray_size, prot=mmap.PROT_READ), np.uint8)
+            self._child = forkserver.server.fork(json.dumps(message).encode(), (file, tray))
+        self._until = time.monotonic() + terms.seconds
 
-    def _fork(self) -> None:
-        terms = json.dumps(asdict(self.terms)).encode()
-        tray = _memory(4 * self.terms.limits.max_pixels)  # takes what is written to it, and no more
-        try:
-            self._socket, self._process, self._server = forkserver.server.fork(terms, tray)
-            self._tray = np.frombuffer(mmap.mmap(tray, 0, prot=mmap.PROT_READ), np.uint8)
-        finally:
-            os.close(tray)
-        self.state = "ready"
+    def __enter__(self) -> "_Decoding":
+        return self
 
-    def kill(self) -> None:
-        if self.state == "dead":
-            return
-        self.state = "dead"
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._process, signal.SIGKILL)
-        os.close(self._process)
-        self._socket.close()
+    def __exit__(self, *_: object) -> None:
+        self._child.end()
         del self._tray
 
-    def begin(self, kind: str, data: bytes) -> tuple[int, int]:
-        """Height and width by the header of a file. Raises what reading it raises."""
-        file = _memory(len(data), data)
-        try:
-            try:
-                socket.send_fds(self._socket, [kind.encode()], [file])
-            except OSError:  # it has died since the last picture, perhaps for want of memory
-                self.kill()
-                self._fork()
-                socket.send_fds(self._socket, [kind.encode()], [file])
-        finally:
-            os.close(file)
-        self.state, self._until = "begun", time.monotonic() + self.terms.seconds
+    def size(self) -> tuple[int, int]:
+        """Height and width by the header of the file. Raises what reading it raises."""
         answer = self._answer()
-        return int(answer["height"]), int(answer["width"])
+        self._promised = answer.height * answer.width
+        return answer.height, answer.width
 
-    def finish(self) -> Picture:
-        """The picture that was begun."""
+    def picture(self) -> Picture:
+        """Its pixels, after its size. Raises what decoding raises."""
         with suppress(OSError):  # it has died: the answer says so
-            self._socket.send(b"go on")
+            self._child.socket.send(b"go on")
         answer = self._answer()
-        height, width = int(answer["height"]), int(answer["width"])
+        height, width = answer.height, answer.width
         size = height * width
+        if size > self._promised:
+            message = f"The picture has {size:,} pixels, and {self._promised:,} by its header. Save it anew."
+            raise BadPicture(message, limit=self._promised, actual=size)
         rgb, alpha = self._tray[: 3 * size], self._tray[3 * size : 4 * size]
         return Picture(
-            rgb.reshape(height, width, 3).copy(), alpha.reshape(height, width).copy() if answer["alpha"] else None
+            rgb.reshape(height, width, 3).copy(), alpha.reshape(height, width).copy() if answer.alpha else None
         )
 
-    def drop(self) -> None:
-        """Forget a picture that was begun and is not to be finished."""
-        if self.state == "begun":
-            self.state = "ready"
-            with suppress(OSError):
-                self._socket.send(b"")
-
-    def _answer(self) -> dict[str, Any]:
-        self.state, seconds = "spent", self.terms.seconds
+    def _answer(self) -> "_Answer":
+        seconds = self.terms.seconds
         try:
-            self._socket.settimeout(max(0.001, self._until - time.monotonic()))
-            answer: dict[str, Any] = json.loads(self._socket.recv(MESSAGE))
+            self._child.socket.settimeout(max(0.001, self._until - time.monotonic()))
+            answer = _Answer.model_validate_json(self._child.socket.recv(MESSAGE))
         except TimeoutError as error:
             message = f"Decoding the picture took longer than {seconds:g} s, and was ended. Save it as PNG or JPEG."
             raise BadPicture(message, limit=seconds) from error
         except (OSError, ValueError) as error:
-            if forkserver.server.lost(self._server):
+            if forkserver.server.lost(self._child.server):
                 # Not tried again here: whoever was told the size may have made room for it.
                 message = "The process that decodes pictures was ended. Send the picture again."
                 raise Unavailable(message, retry_after=1) from error
@@ -226,16 +170,28 @@ class _Child:
                 f"Decoding the picture ended the decoder. The file is broken, or takes more than the {seconds:g} s or "
                 f"{self.terms.memory:,} bytes of memory that there are for it. Save it as PNG or JPEG."
             ) from error
-        self.state = answer["state"]
-        if "error" in answer:
-            raise _ERRORS[answer["error"]](answer["message"], **answer["extra"])
+        if answer.error:
+            raise _ERRORS[answer.error](answer.message, **answer.extra)
+        check_pixels(answer.width, answer.height, self.terms.limits)
         return answer
+
+
+class _Answer(BaseModel):
+    """A child's message: a size, or an error. Checked, as a child may have been taken over."""
+
+    height: int = 0
+    width: int = 0
+    alpha: bool = False
+    error: Literal["BadPicture", "UnsupportedFormat", "TooLarge"] | None = None
+    message: str = ""
+    extra: dict[Literal["limit", "actual", "max_side"], int | float] = {}
 
 
 _ERRORS = {kind.__name__: kind for kind in (BadPicture, UnsupportedFormat, TooLarge)}
 
 
-def _memory(size: int, data: bytes = b"") -> int:
+@contextmanager
+def _memory(size: int, data: bytes = b"") -> Iterator[int]:
     """A file descriptor of memory that nobody can make smaller under another's feet."""
     file = os.memfd_create("picture", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
@@ -244,7 +200,6 @@ def _memory(size: int, data: bytes = b"") -> int:
             left = left[os.write(file, left) :]
         os.ftruncate(file, size)
         fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
-    except BaseException:
+        yield file
+    finally:
         os.close(file)
-        raise
-    return file

@@ -1,7 +1,8 @@
-"""The process that decodes what strangers send: the fork server, and the children that it forks.
+"""The processes that decode what clients send: the fork server, and the children that it forks.
 
 `core.pictures.forkserver` starts it as `python -m impasto.core.pictures.sandbox_child FD`: FD is the file descriptor
-of a socket to the service.
+of a socket to the service. A child decodes one picture and ends, so no client's picture meets a process that another's
+has touched. One child is forked ahead: nobody waits for it to start.
 """
 
 import ctypes
@@ -12,24 +13,23 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import AvifImagePlugin
+from PIL import AvifImagePlugin, Image
 
 from impasto.core.errors import ImpastoError
 from impasto.core.pictures.codec import Bytes, pixels
+from impasto.core.pictures.confine import confine, hide_memory, prepare
 from impasto.core.pictures.guard import Limits, opened
 
-PICTURES = 500
-"""That a child decodes: then another takes its place, whatever decoders have leaked."""
-IDLE = 10.0
-"""Seconds without a picture, after which a child gives back the memory that it keeps warm."""
 MESSAGE = 65_536
 """Bytes of the longest message between service, fork server and children."""
+PR_SET_PDEATHSIG = 1
 
 
 def receive(other: socket.socket) -> tuple[bytes, list[int]]:
@@ -42,80 +42,68 @@ def receive(other: socket.socket) -> tuple[bytes, list[int]]:
 
 
 def serve(service: socket.socket) -> None:
-    """Fork a child for each message, until the service is gone."""
+    """Hand out a child for each message, until the service is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):  # come to a whole group at once: the service says when it is over
         signal.signal(number, signal.SIG_IGN)
+    Image.init()  # loads every decoder now: a child can open no file
     AvifImagePlugin.DEFAULT_MAX_THREADS = 4  # not one for each core: a thread's stack counts as memory
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks what children ended with
+    with suppress(OSError):  # where memory is short, the system is to take these processes first
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    hide_memory()  # its children too: they are no programs of their own
+    filter = prepare()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how children ended
     while True:
-        message, files = receive(service)
+        # Empty where a process cannot be had: the service asks again. The fork server goes on, and the pictures of
+        # others with it.
+        child: list[int] = []
+        with suppress(OSError):
+            child = _fork(service, filter)
+        message, _ = receive(service)
         if not message:
             return
-        own, tray = files
-        # Without a process where it cannot be had, or is gone already: the service asks again. The fork server goes
-        # on, and with it the pictures of all others.
-        process: list[int] = []
-        with suppress(OSError):
-            process = [_fork(service, own, tray, json.loads(message))]
-        socket.send_fds(service, [b"forked"], process)
-        for file in (*process, *files):
+        socket.send_fds(service, [b"forked"], child)
+        for file in child:
             os.close(file)
 
 
-def _fork(service: socket.socket, own: int, tray: int, terms: dict[str, Any]) -> int:
-    """The file descriptor of a new child's process. Raises OSError."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            service.close()
-            _live(own, tray, **terms)
-        finally:
-            os._exit(0)  # whatever was raised: no child may become a second fork server
-    return os.pidfd_open(pid)
+def _fork(service: socket.socket, filter: Callable[[], None]) -> list[int]:
+    """File descriptors of a new child's process, and of the socket to it. Raises OSError."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                service.close()
+                ours.close()
+                _live(theirs, filter)
+            finally:
+                os._exit(0)  # whatever was raised: no child may become a second fork server
+        return [os.pidfd_open(pid), ours.detach()]
 
 
-def _live(own: int, tray: int, limits: dict[str, int], memory: int, seconds: float) -> None:
-    """Decode one picture after the other."""
-    libc = ctypes.CDLL(None)
-    libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: with the fork server
-    libc.prctl(38, *map(ctypes.c_ulong, (1, 0, 0, 0)))  # PR_SET_NO_NEW_PRIVS: no program it might start has more rights
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):  # decoders write there what they find in a file
+def _live(service: socket.socket, filter: Callable[[], None]) -> None:
+    """Wait for a picture in confinement, and decode it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # with the fork server
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):  # decoders write there what they find in a file
         os.dup2(nothing, stream)
-    with suppress(OSError):  # where memory is short, the system is to take this process first
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    pixels = mmap.mmap(tray, 0)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + memory,) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    service = socket.socket(fileno=own)
-    for left in reversed(range(PICTURES)):
-        service.settimeout(IDLE)
-        try:
-            kind, files = receive(service)
-        except TimeoutError:
-            pixels.madvise(mmap.MADV_REMOVE)
-            if hasattr(libc, "malloc_trim"):
-                libc.malloc_trim(0)
-            service.settimeout(None)
-            kind, files = receive(service)
-        service.settimeout(None)
-        if not files:
-            return
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        most = ceil(used.ru_utime + used.ru_stime + seconds)
-        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))
-        signal.setitimer(signal.ITIMER_REAL, seconds)  # SIGALRM ends the process, whatever it is doing
-        answer = _decode(service, kind.decode(), files[0], Limits(**limits), pixels)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        if answer:
-            answer = {"state": "ready" if left else "spent", **answer}
-            service.send(json.dumps(answer).encode())
-            if answer["state"] == "spent":
-                return
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    service.send(json.dumps(confine(filter)).encode())
+    message, files = receive(service)
+    if not files:
+        return
+    file, tray = files
+    terms = json.loads(message)
+    resource.setrlimit(resource.RLIMIT_AS, (held + terms["tray"] + terms["memory"],) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (ceil(terms["seconds"]),) * 2)
+    limits, planes = Limits(**terms["limits"]), mmap.mmap(tray, terms["tray"])
+    answer = _decode(service, os.pread(file, terms["bytes"], 0), terms["kind"], limits, planes)
+    if answer:
+        service.send(json.dumps(answer).encode())
 
 
-def _decode(service: socket.socket, kind: str, file: int, limits: Limits, tray: mmap.mmap) -> dict[str, Any] | None:
+def _decode(service: socket.socket, data: bytes, kind: str, limits: Limits, tray: mmap.mmap) -> dict[str, Any] | None:
     """The last answer to a picture; None where it was dropped."""
     planes = np.frombuffer(tray, np.uint8)
 
@@ -125,10 +113,8 @@ def _decode(service: socket.socket, kind: str, file: int, limits: Limits, tray: 
         return planes[start : start + prod(shape)].reshape(shape)
 
     try:
-        data = os.pread(file, os.fstat(file).st_size, 0)
-        os.close(file)
         with opened(data, kind, limits) as image:
-            service.send(json.dumps({"state": "begun", "height": image.height, "width": image.width}).encode())
+            service.send(json.dumps({"height": image.height, "width": image.width}).encode())
             if not service.recv(MESSAGE):
                 return None
             picture = pixels(image, limits, place)
@@ -137,7 +123,7 @@ def _decode(service: socket.socket, kind: str, file: int, limits: Limits, tray: 
         if isinstance(error, ImpastoError) and not isinstance(error.__cause__, MemoryError):
             return {"error": type(error).__name__, "message": error.message, "extra": error.extra}
         message = "Decoding the picture takes more memory than there is for it. Scale it down, or save it as JPEG."
-        return {"error": "TooLarge", "message": message, "extra": {}, "state": "spent"}
+        return {"error": "TooLarge", "message": message, "extra": {}}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One photograph through several networks, on one labelled sheet: the comparison that the report made by hand."""
+"""One photograph painted by several networks, on one labelled sheet, as the report compares them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from impasto.core.stylize.engine import Painter
 from impasto.core.stylize.stylize import paint
 
 MOST = 40
-"""Models on a sheet."""
+"""Most models on a sheet."""
 
 
 def compare(
@@ -21,14 +21,14 @@ def compare(
     photograph: Picture,
     params: CompareParams,
 ) -> Picture:
-    """The photograph and, beside it, what each of `models`, by (arch, dataset, style), paints of it.
+    """Lay out the photograph and its painting by each of `models`, by (arch, dataset, style).
 
-    The styles are the columns, networks and datasets the rows; a single style has its datasets as columns. Raises
+    Styles are columns; networks and datasets are rows. With a single style its datasets are columns. Raises
     BadParameter for more than `MOST` models, and what `paint` raises.
     """
     if len(models) > MOST:
         raise BadParameter(
-            f"That is {len(models)} models, and {MOST} are the most on a sheet: name a style, an arch or a dataset."
+            f"{len(models)} models were chosen, and a sheet has {MOST} at most. Name a style, an arch or a dataset."
         )
     painted = shrink(photograph, params.painted_side)
     several = len({style for _, _, style in models}) > 1

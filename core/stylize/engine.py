@@ -1,8 +1,8 @@
 """A checkpoint, compiled: uint8 picture in, uint8 picture out, as fast as the machine can.
 
-On the CPU that is OpenVINO, converted from the torch module itself: one model of dynamic shape for each checkpoint,
-bfloat16 where the processor has it, float32 elsewhere. The converted form is kept on disk, so that later starts need
-no torch. On CUDA, or where OpenVINO is missing, the torch module runs as it is.
+On the CPU OpenVINO runs a model converted from the torch module, of dynamic shape, in bfloat16 where the processor has
+it and float32 elsewhere. The converted model is cached on disk, so that later starts need no torch. On CUDA, or where
+OpenVINO is missing, the torch module runs as it is.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ Painter = Callable[[Bytes], Bytes]
 _Key = tuple[Path, tuple[int, int]]
 """A checkpoint file, and its stamp: another when the file has changed."""
 
-FORM = 3  # of what is kept on disk of the models: raise it when what the networks compute changes
-_KEEP_PIXELS = 2_000_000  # a larger picture's working memory, about 350 bytes a pixel, is given back after it
+FORM = 3  # version of the converted models: raise it when the networks compute something else
+_LARGE = 2_000_000  # pixels: the working memory of a larger picture, about 350 bytes a pixel, is freed afterwards
 
 
 class Engine:
-    """Painters by checkpoint file: each made when first asked for, the `loaded` last used kept.
+    """Painters by checkpoint file. Each is made at its first use; the `loaded` last used stay in memory.
 
-    Converted forms are taken from the folder `converted`, which is only read, and else from `cache`.
+    A converted model is read from the folder `converted`, which is never written to, or from `cache`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Engine:
         self.threads, self.loaded, self.vgg16 = threads, loaded, vgg16
         self.device = find_device(device)
         self._painters: OrderedDict[_Key, Painter] = OrderedDict()
-        self.found = self.made = 0  # painters asked for that were loaded, and that were not
+        self.found = self.made = 0  # uses of a painter that was in memory, and of one that was not
         self._lock = threading.Lock()
         self._making: dict[_Key, threading.Lock] = {}
 
@@ -69,12 +69,12 @@ class Engine:
         try:
             key = path.resolve(), stamp(path)
         except FileNotFoundError as error:
-            raise NotFound(f"The model at {path} is gone.") from error
+            raise NotFound(f"The model at {path} was deleted.") from error
         with self._lock:
             if painter := self._recall(key):
                 return painter
             making = self._making.setdefault(key, threading.Lock())
-        with making:  # one thread makes it, the others wait for that one and not for other models
+        with making:  # one thread makes it, others wait for this model alone
             with self._lock:
                 if painter := self._recall(key):
                     return painter
@@ -102,16 +102,16 @@ class Engine:
         stride = checkpoints.read_card(path).stride
         try:
             return OpenVinoPainter(self._converted(path), stride, self.threads)
-        except RuntimeError:  # a damaged file in the cache: once more without it
+        except RuntimeError:  # a damaged file in the cache: convert again
             shutil.rmtree(self._converted(path).parent, ignore_errors=True)
             return OpenVinoPainter(self._converted(path), stride, self.threads)
 
     def _converted(self, path: Path) -> Path:
-        """OpenVINO's form of the checkpoint: converted now, or kept under the hash of all that it depends on."""
+        """The converted model, under a hash of all that it depends on. Converts the checkpoint if needed."""
         parts = (path.read_bytes(), self.vgg16.encode(), version("openvino").encode(), str(FORM).encode())
         name = sha256(b"\0".join(parts)).hexdigest()[:24]
-        for kept in (self.converted, self.cache):
-            if (folder := kept / "engine" / name).exists():
+        for place in (self.converted, self.cache):
+            if (folder := place / "engine" / name).exists():
                 break
         else:
             with replacing_folder(folder) as temporary:
@@ -120,7 +120,7 @@ class Engine:
 
 
 def open_engine(settings: Settings) -> Engine:
-    """The engine of these settings; forms that came with the models are taken from beside them."""
+    """Open the engine of these settings. It also looks for converted models beside the models."""
     return Engine(
         settings.cache_folder,
         converted=settings.models,
@@ -154,10 +154,10 @@ class OpenVinoPainter:
         try:
             return request.infer([padded[None]])[0][0, :height, :width].copy()  # type: ignore[no-any-return]
         finally:
-            self._done(request, height * width > _KEEP_PIXELS)
+            self._done(request, height * width > _LARGE)
 
     def _done(self, request: Any, large: bool) -> None:
-        """Keep the request for the next picture; give a large one's memory back as soon as no other is at work."""
+        """Reuse the request for the next picture. After a large picture free memory as soon as no other is painted."""
         with self._lock:
             self._busy -= 1
             self._swollen |= large
@@ -190,7 +190,7 @@ class TorchPainter:
 
 
 def pad(rgb: Bytes, stride: int) -> Bytes:
-    """`rgb` (H, W, 3), grown below and to the right by reflection to multiples of `stride`.
+    """Pad `rgb` (H, W, 3) below and to the right by reflection to multiples of `stride`.
 
     Raises BadParameter for a side under 16 px.
     """
@@ -201,11 +201,11 @@ def pad(rgb: Bytes, stride: int) -> Bytes:
 
 
 _tracing = threading.Lock()
-"""Torch keeps the state of a trace globally: of two networks traced at the same time both fail."""
+"""Torch's state of a trace is global: two traces at the same time both fail."""
 
 
 def convert(net: Any, path: Path) -> None:
-    """Write OpenVINO's form of a torch network to `path` (.xml, weights beside it): uint8 (1, H, W, 3) in and out."""
+    """Write a torch network as an OpenVINO model to `path` (.xml, weights beside it): uint8 (1, H, W, 3) in and out."""
     import torch
 
     example = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
@@ -216,7 +216,7 @@ def convert(net: Any, path: Path) -> None:
 
 
 def _module(net: Any) -> nn.Module:
-    """`net` folded, between uint8 pictures (1, H, W, 3) whose sides are multiples of its stride."""
+    """`net`, folded, as a module from uint8 to uint8 (1, H, W, 3), with sides that are multiples of its stride."""
     import torch
 
     from impasto.core.nets.painters import fold

@@ -1,4 +1,4 @@
-"""A picture, a painter and what was asked for -> the painting."""
+"""Paint a picture: resize it for the network, run the network, and resize the painting back."""
 
 import numpy as np
 from PIL import Image
@@ -11,18 +11,18 @@ from impasto.core.stylize.engine import Painter
 
 
 def paint(painter: Painter, picture: Picture, params: PaintParams, max_painted: int = MAX_PAINTED) -> Picture:
-    """The painting of `picture`, of its size or shrunk to `max_side`; alpha is kept.
+    """Paint `picture`, at its own size or shrunk to `max_side`, with its own alpha.
 
-    The network sees the picture at `paint_size`, and its painting is brought back to size. Raises BadParameter where
-    the picture, or what `max_side` leaves of it, is under 16 px a side; TooLarge where the network would see more than
-    `max_painted` pixels, with the `paint_size` that would do.
+    The network sees the picture at `paint_size`; its painting is resized back. Raises BadParameter where the picture,
+    or the picture shrunk to `max_side`, has a side under 16 px; TooLarge where the network would see more than
+    `max_painted` pixels, with the largest `paint_size` that fits.
     """
     if params.max_side:
         picture = shrink(picture, params.max_side)
         if min(picture.height, picture.width) < MIN_SIDE:
             raise BadParameter(
-                f"max_side={params.max_side} leaves {picture.width}x{picture.height} px: "
-                f"{MIN_SIDE} a side is the least."
+                f"max_side={params.max_side} shrinks the picture to {picture.width}x{picture.height} px. "
+                f"A side must have {MIN_SIDE} px or more."
             )
     photo, alpha = picture.rgb, picture.alpha
     if params.strength == 0:
@@ -49,12 +49,12 @@ def seen(height: int, width: int, paint_size: int | str, arch: str) -> tuple[int
 
 
 def check_painted(height: int, width: int, most: int) -> None:
-    """Raises TooLarge where the network would see more than `most` pixels, with the `paint_size` that would do."""
+    """Raises TooLarge where the network would see more than `most` pixels, with the largest `paint_size` that fits."""
     if height * width > most:
         side = int(max(height, width) * (most / (height * width)) ** 0.5)
         raise TooLarge(
-            f"The network would see {width}x{height} pixels, and {most:,} is the most: "
-            f"ask for paint_size={side}, which still gives the picture its full size.",
+            f"The network would see {width}x{height} pixels, and the limit is {most:,}. "
+            f"Ask for paint_size={side}: the painting still has the picture's full size.",
             limit=most,
             actual=height * width,
             paint_size=side,

@@ -1,4 +1,4 @@
-"""`impasto compare`: a photograph by several networks, on one sheet."""
+"""`impasto compare`: paint a photograph with several networks, on one sheet."""
 
 from pathlib import Path
 from typing import Any

@@ -11,15 +11,15 @@ from impasto.worker.fetch import fetch as download
 
 @click.group()
 def data() -> None:
-    """The photographs that networks learn from."""
+    """Fetch photographs to train on."""
 
 
 @data.command()
 @click.argument("name", type=click.Choice(["coco", "tinyimagenet"]))
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to.  [default: IMPASTO_DATASETS]")
-@click.option("--url", help="From where, if not from its makers.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Folder to write to.  [default: IMPASTO_DATASETS]")
+@click.option("--url", help="Another address of the archive.")
 def fetch(name: str, folder: Path | None, url: str | None) -> None:
-    """Download COCO val2014 (6 GB) or TinyImageNet (240 MB). Goes on where it stopped, and verifies."""
+    """Download COCO val2014 (6 GB) or TinyImageNet (240 MB). Goes on with a download that stopped, and verifies it."""
     with tqdm(unit="B", unit_scale=True, dynamic_ncols=True, desc=name) as bar:
 
         def show(done: int, size: int) -> None:

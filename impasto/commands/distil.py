@@ -1,4 +1,4 @@
-"""`impasto distil`: train the loss networks that the clone ships."""
+"""`impasto distil`: train the loss networks of the clone."""
 
 from pathlib import Path
 
@@ -10,10 +10,12 @@ from impasto.options import learning, read_settings
 
 @click.command()
 @click.argument("network", type=click.Choice(["vgg16", "squeezenet"]))
-@click.option("--teacher", default="imagenet", show_default=True, help="Whom it learns from: imagenet, or a file.")
+@click.option("--teacher", default="imagenet", show_default=True, help="Network to learn from: imagenet, or a file.")
 @learning
-@click.option("--batches", type=click.IntRange(min=1), default=32, show_default=True, help="Of four crops of 128 px.")
-@click.option("--epochs", type=click.IntRange(min=1), default=60, show_default=True, help="Times that all are seen.")
+@click.option(
+    "--batches", type=click.IntRange(min=1), default=32, show_default=True, help="Batches of four crops of 128 px."
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=60, show_default=True, help="Passes over all batches.")
 def distil(network: str, teacher: str, data: tuple[Path, ...], out: Path, **numbers: int) -> None:
     """Train a loss network to compute what the original NETWORK computes, layer by layer."""
     from impasto.training.distil import distil_network

@@ -9,9 +9,11 @@ from impasto.options import learning, read_settings
 
 @click.command("train-encoder")
 @learning
-@click.option("--steps", type=click.IntRange(min=1), default=1200, show_default=True, help="Of four crops of 128 px.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=1200, show_default=True, help="Steps of four crops of 128 px."
+)
 def train_encoder(data: tuple[Path, ...], out: Path, **numbers: int) -> None:
-    """Train the frozen part of the vgg16 network: to keep all that it takes to give a photograph back."""
+    """Train the encoder of the vgg16 network, its frozen part, to keep what reproduces a photograph."""
     from impasto.training.encoder import train_encoder_on
     from impasto.training.sources import Sources
 

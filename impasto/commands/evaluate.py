@@ -1,4 +1,4 @@
-"""`impasto evaluate`: the figures of trained networks, as a table and as a page."""
+"""`impasto evaluate`: measure trained networks, as a table and as a page."""
 
 from pathlib import Path
 
@@ -10,31 +10,33 @@ from impasto.options import read_settings
 
 @click.command()
 @click.option("--arch", help="Only this network.")
-@click.option("--dataset", help="Only what was trained on this.")
+@click.option("--dataset", help="Only networks trained on this.")
 @click.option("--style", help="Only this style.")
 @click.option(
     "--data", type=click.Path(path_type=Path), help="Photographs: a folder or an archive.  [default: coco, as fetched]"
 )
 @click.option(
-    "--style-image", type=click.Path(path_type=Path), help="The style's picture; needed unless its Grams are kept."
+    "--style-image",
+    type=click.Path(path_type=Path),
+    help="The style's picture; needed where there is no Gram file of its name.",
 )
 @click.option(
     "--json",
     "output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write all figures to; what it has already is not measured again.",
+    help="File to write all figures to. Figures in it are not measured again.",
 )
 @click.option(
     "--page",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Page to write about these models, in Markdown, its grid of pictures beside it.",
+    help="Markdown page to write about these models, with a grid of pictures beside it.",
 )
 @click.option(
     "--photograph",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     default=Path("docs/cat.jpg"),
     show_default=True,
-    help="What the page shows painted.",
+    help="Photograph that the page shows painted.",
 )
 def evaluate(
     data: Path | None,
@@ -44,7 +46,7 @@ def evaluate(
     photograph: Path,
     **names: str | None,
 ) -> None:
-    """Measure trained networks on photographs: of COCO the twenty that nothing is trained on, of others all."""
+    """Measure trained networks on photographs: on the twenty held out of COCO, or on all others."""
     from impasto.training.evaluate import evaluate_models
     from impasto.training.figures import Figures
     from impasto.training.page import write_page

@@ -6,22 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 import click
 from tqdm import tqdm
 
+from impasto.api.admin_token import read_token
 from impasto.core.errors import ImpastoError, Unavailable
 from impasto.core.files import write_bytes
 from impasto.options import read_settings
 
+HERE = ("localhost", "127.0.0.1", "::1")
 PATIENCE = 30
-"""Seconds without a byte; a connection that waits for news is told every 15 that it still stands."""
+"""Seconds without a byte after which a connection is broken. The service sends a byte every 15."""
 
 
 class Client:
-    """A running service. Its errors are shown as it says them."""
+    """A client of a running service. Shows the service's own errors."""
 
     def __init__(self, url: str, key: str | None = None) -> None:
         self.url, self.key = url.rstrip("/"), key
@@ -39,7 +41,7 @@ class Client:
             path = page["next"]
 
     def watch(self, id: str, output: Path | None) -> str:
-        """Show progress until the job is over, write its result to `output`; how it ended."""
+        """Show progress until the job is over, write its result to `output`, and return its last status."""
         job: dict[str, Any] = {}
         with tqdm(unit="step", dynamic_ncols=True) as bar:
             for event, data in self._events(f"/jobs/{quote(id)}/events"):
@@ -59,10 +61,10 @@ class Client:
 
     def cancel(self, id: str) -> None:
         job = json.loads(self._bytes(f"/jobs/{quote(id)}/cancel", method="POST"))
-        click.echo(f"{id} {job['status']}" + (", and will be canceled" if job["status"] == "running" else ""))
+        click.echo(f"{id} {job['status']}" + (", and being canceled" if job["status"] == "running" else ""))
 
     def _events(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(event, data) until `done`; where the connection breaks, on from the last that came."""
+        """Yield (event, data) until `done`. After a broken connection goes on from the last event."""
         last: str | None = None
         while True:
             with self._open(Request(self.url + path, headers={"Last-Event-ID": last} if last else {})) as response:
@@ -102,24 +104,32 @@ class Client:
         except (URLError, OSError) as error:
             raise Unavailable(
                 f"There is no service at {self.url} ({error}). "
-                "Start one (make serve), or say where: impasto jobs --url …"
+                "Start one (make serve), or give its address: impasto jobs --url …"
             ) from error
 
 
 @click.group()
-@click.option("--url", help="Where it is.  [default: localhost, at IMPASTO_PORT]")
-@click.option("--key", envvar="IMPASTO_KEY", help="A key of its API.  [default: IMPASTO_KEY]")
+@click.option("--url", help="Address of the service.  [default: localhost, at IMPASTO_PORT]")
+@click.option(
+    "--key",
+    envvar="IMPASTO_KEY",
+    help="Key of its API.  [default: IMPASTO_KEY, or on this machine the admin's token]",
+)
 @click.pass_context
 def jobs(context: click.Context, url: str | None, key: str | None) -> None:
-    """The slow work of a running service."""
-    context.obj = Client(url or f"http://localhost:{read_settings().port}", key)
+    """List, watch and cancel the jobs of a running service."""
+    settings = read_settings()
+    url = url or f"http://localhost:{settings.port}"
+    if not key and urlsplit(url).hostname in HERE:  # the token is for this machine's service and leaves it for no other
+        key = read_token(settings.cache_folder)
+    context.obj = Client(url, key)
 
 
 @jobs.command("list")
-@click.option("--status", help="Only those that are queued, running, succeeded, failed or canceled.")
+@click.option("--status", help="Only jobs that are queued, running, succeeded, failed or canceled.")
 @click.pass_obj
 def list_jobs(client: Client, status: str | None) -> None:
-    """All jobs, or those of the key, the newest first."""
+    """List all jobs, or those of the key, the newest first."""
     client.show_list(status)
 
 
@@ -137,5 +147,5 @@ def watch(client: Client, id: str, output: Path | None) -> None:
 @click.argument("id")
 @click.pass_obj
 def cancel(client: Client, id: str) -> None:
-    """Cancel a job; a painting keeps the best there is."""
+    """Cancel a job. A painting ends with the best picture so far."""
     client.cancel(id)

@@ -25,7 +25,7 @@ def models(name: str | None, as_json: bool) -> None:
         entry = zoo.named(name)
         click.echo(entry.card.model_dump_json(indent=2) if as_json else described(entry))
         return
-    found = {"/".join(names): entry for names, entry in zoo.entries().items()}
+    found = {"/".join(names): entry for names, entry in zoo.select().items()}
     if as_json:
         cards = {name: entry.card.model_dump(mode="json") for name, entry in found.items()}
         click.echo(json.dumps(cards, indent=2))
@@ -54,7 +54,7 @@ def _text(value: Any) -> str:
 
 @click.command()
 def convert() -> None:
-    """Convert the models that came with Impasto for the engine, so that no start has to: for images and packages."""
+    """Convert the models that came with Impasto for the engine, beside them, so that no start has to."""
     models = read_settings().models
     engine = Engine(models, device="cpu")
     for (arch, dataset, style), entry in Zoo(models).entries().items():
@@ -65,11 +65,9 @@ def convert() -> None:
 @click.command("keep-style")
 @click.argument("name")
 @click.argument("image", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of models.  [default: the one that came with Impasto]"
-)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of models.  [default: IMPASTO_MODELS]")
 def keep_style(name: str, image: Path, out: Path | None) -> None:
-    """Keep the Gram matrices of IMAGE as the style NAME, so that training it needs no picture."""
-    from impasto.training.sources import keep_style as run
+    """Write the Gram file of IMAGE as the style NAME, so that training and painting it need no picture."""
+    from impasto.training.sources import write_gram_file
 
-    run(name, image, out, read_settings())
+    write_gram_file(name, image, out, read_settings())

@@ -1,4 +1,4 @@
-"""`impasto paint`: Algorithm 1, here and now."""
+"""`impasto paint`: optimise the pixels of a photograph (Algorithm 1)."""
 
 import signal
 import sys
@@ -38,7 +38,7 @@ PROGRESS = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # without t
 )
 @options(GatysParams)
 def paint(photograph: Path, output: Path | None, style_images: tuple[Path, ...], **flags: Any) -> None:
-    """Paint PHOTOGRAPH by optimising its pixels: slow, and at its best. Ctrl-C keeps the best picture so far."""
+    """Paint PHOTOGRAPH by optimising its pixels: slow, and the best quality. Ctrl-C saves the best picture so far."""
     from impasto.core.gatys.optimise import paint_pixels
     from impasto.core.gatys.style import find_style
     from impasto.core.losses.networks import load_loss_networks
@@ -65,14 +65,14 @@ def paint(photograph: Path, output: Path | None, style_images: tuple[Path, ...],
     if bar.n == params.num_iterations:
         click.echo(str(painting))
         return
-    why = "Stopped" if stop.is_set() else "The loss was no number any more"
+    why = "Stopped" if stop.is_set() else "The loss was not finite"
     click.echo(f"{why} after {bar.n} of {params.num_iterations} steps; the best picture so far is {painting}")
     sys.exit(130)
 
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """Set by Ctrl-C and SIGTERM, which end nothing by themselves meanwhile."""
+    """An event that Ctrl-C and SIGTERM set, instead of ending the process."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""`impasto serve`: the API, a supervisor of jobs beside it, and where to point a browser."""
+"""`impasto serve`: run the API and a supervisor of jobs, and print the address."""
 
 import logging
 import os
@@ -18,13 +18,14 @@ import click
 from impasto.core.device import find_device
 from impasto.core.errors import Unavailable
 from impasto.core.logs import log_json
+from impasto.core.pictures.confine import hide_memory
 from impasto.core.settings import Settings
 from impasto.options import given, read_settings
 
 log = logging.getLogger("impasto")
 
 STOPPING = 30.0
-"""Seconds that the supervisor has to save what is under way."""
+"""Seconds that the supervisor has to save running jobs."""
 
 
 @click.command()
@@ -36,24 +37,26 @@ def serve(**flags: Any) -> None:
 
 
 def run(settings: Settings) -> None:
-    """Serve until stopped. Raises Unavailable when the port is taken."""
+    """Serve until stopped. Raises Unavailable where the port is taken, or the GPU is not there."""
     import uvicorn
 
     from impasto.api.main import create_app
-    from impasto.api.server import protocol
+    from impasto.api.server import bound, protocol
 
-    find_device(settings.device)  # one that is not there is said before anything is begun
+    hide_memory()
+    find_device(settings.device)  # fails before anything is started
     listener = _listen(settings)
+    bound(listener)
     _allow_files()
     app = create_app(settings)
     log_json(settings.log)
-    for name in ("uvicorn.error", "python_multipart"):  # they warn of what clients send, which is no news
+    for name in ("uvicorn.error", "python_multipart"):  # they warn of what clients send
         logging.getLogger(name).setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
         http=protocol(settings, app.state.metrics.refused),
         ws="none",
-        log_config=None,  # ours is there already
+        log_config=None,  # ours is set up already
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.forwarded),
@@ -69,11 +72,11 @@ def run(settings: Settings) -> None:
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             app.state.stopping.set()
             if supervisor:
-                supervisor.tell()  # at once: it saves while open requests are answered
+                supervisor.tell()  # now: it saves while open requests are answered
             super().handle_exit(sig, frame)
 
-    # uvicorn raises the signal again at its end, which by default is this process' end at once: in a container that
-    # would take the supervisor along, before it has saved.
+    # uvicorn raises the signal again at its end, which by default would end this process at once. In a container the
+    # supervisor would end with it, before it has saved.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         Server(config).run(sockets=[listener])
@@ -86,8 +89,10 @@ def run(settings: Settings) -> None:
 
 
 class Supervisor(threading.Thread):
-    """`impasto.worker.embedded` in a process of its own, started again whenever it ends. It ends with this process, as
-    its standard input does, even when this process is killed."""
+    """Runs `impasto.worker.embedded` in a process of its own, and starts it again whenever it ends.
+
+    It ends when its standard input does: with this process, even one that is killed.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -96,13 +101,13 @@ class Supervisor(threading.Thread):
         self.start()
 
     def tell(self) -> None:
-        """That it is to end, and to save what is under way."""
+        """Tell it to save running jobs and end."""
         self._closing.set()
         assert self._process.stdin
         self._process.stdin.close()
 
     def close(self) -> None:
-        """Wait until it has."""
+        """Tell it, and wait until it has ended."""
         self.tell()
         self.join(STOPPING)
         self._process.kill()
@@ -112,7 +117,7 @@ class Supervisor(threading.Thread):
             self._process.wait()
             if self._closing.wait(1):
                 return
-            log.warning("The supervisor of jobs has ended, and is started again.")
+            log.warning("The supervisor of jobs ended. It is started again.")
             self._process = self._begin()
             if self._closing.is_set():
                 self.tell()
@@ -128,20 +133,20 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         raise Unavailable(
             f"Cannot listen on {settings.host}:{settings.port} ({error.strerror}). "
-            "Stop what uses that port, or choose another: impasto serve --port 8001, or IMPASTO_PORT=8001."
+            "Stop the program that uses the port, or choose another: impasto serve --port 8001, or IMPASTO_PORT=8001."
         ) from error
 
 
 def _allow_files() -> None:
-    """As many open files as the system lets a process have: a connection is one, and so is each file that it sends."""
+    """Raise the limit of open files to the system's: each connection is one, and each file that it sends."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS allows no more than it says elsewhere
+    with suppress(ValueError, OSError):  # macOS has a lower limit than it reports
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _announce(state: Any, place: str, keys: bool) -> None:
-    """Say where the service is as soon as it can paint."""
-    click.echo("Impasto is loading its first model; the very first time it is converted, which takes some seconds.")
+    """Print the address of the service as soon as it can paint."""
+    click.echo("Impasto is loading its first model. The first start converts it, which takes some seconds.")
     while getattr(state, "studio", None) is None or state.studio.state == "loading":
         time.sleep(0.05)
     if state.studio.state != "ready":
@@ -158,5 +163,5 @@ def _announce(state: Any, place: str, keys: bool) -> None:
 
 
 def _shown(host: str) -> str:
-    """The host to type into a browser."""
+    """The host, as typed into a browser."""
     return "localhost" if host in ("127.0.0.1", "0.0.0.0", "::", "::1") else host

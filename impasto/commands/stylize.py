@@ -30,9 +30,9 @@ def stylize(source: Path, output: Path | None, **flags: Any) -> None:
 
 
 def paint_files(source: Path, output: Path | None, params: PaintParams, settings: Settings) -> None:
-    """Paint `source` into `output`, or beside it under `<name>-<style>.png`.
+    """Paint `source` into `output`, or beside it as `<name>-<style>.png`.
 
-    In a folder a picture that cannot be painted is named and passed over; the error comes at the end.
+    In a folder a picture that cannot be painted is reported and skipped. The error is raised at the end.
     """
     jobs = pairs(source, output, params.style)
     entry = Zoo(settings.models, settings.styles).find(params.arch, params.dataset, params.style)
@@ -53,23 +53,23 @@ def paint_files(source: Path, output: Path | None, params: PaintParams, settings
 
 
 def pairs(source: Path, output: Path | None, style: str) -> list[tuple[Path, Path]]:
-    """(photograph, painting) for each file; no painting takes the place of a photograph or of another painting."""
+    """(photograph, painting) for each file. No painting overwrites a photograph or another painting."""
     source = source.resolve()
     if source.is_file():
         if output and output.is_dir():
             output = output / f"{source.stem}-{style}.png"
         painting = output or source.with_name(f"{source.stem}-{style}.png")
         if painting.resolve() == source:
-            raise BadParameter(f"{painting} is the photograph itself: choose another output.")
+            raise BadParameter(f"{painting} is the photograph itself. Choose another output.")
         format_of(painting)
         return [(source, painting)]
     folder = output or source.with_name(f"{source.name}-{style}")
     if folder.is_file() or folder.resolve() == source:
-        raise BadParameter(f"{source} is a folder, and its paintings need one of their own: not {folder}.")
+        raise BadParameter(f"{source} is a folder, and its paintings need one of their own, other than {folder}.")
     photos = [path for path in sorted(source.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
     if not photos:
         raise BadParameter(f"There are no pictures in {source}.")
-    stems = Counter(path.stem for path in photos)  # of IMG_1.jpg and IMG_1.heic each keeps its suffix
+    stems = Counter(path.stem for path in photos)  # IMG_1.jpg and IMG_1.heic keep their suffixes
     return [(path, folder / f"{path.stem if stems[path.stem] == 1 else path.name}.png") for path in photos]
 
 
@@ -79,7 +79,7 @@ def _paint_file(photo: Path, painting: Path, painter: Painter, params: PaintPara
 
 
 def format_of(painting: Path) -> Format:
-    """By the suffix. Raises BadParameter for one that is not written."""
+    """The format of a file, by its suffix. Raises BadParameter for another suffix."""
     if painting.suffix.lower() not in FORMATS:
-        raise BadParameter(f"No format for {painting.name}: its suffix must be one of {', '.join(FORMATS)}.")
+        raise BadParameter(f"{painting.name!r} has no suffix of a picture. Use one of {', '.join(FORMATS)}.")
     return FORMATS[painting.suffix.lower()]

@@ -1,4 +1,4 @@
-"""`impasto distil`: train the loss networks that the clone ships, each by its original as the teacher."""
+"""`impasto distil`: train the loss networks of the clone, with the originals as teachers."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,17 +21,17 @@ from impasto.worker.training.photographs import Batches, is_held_out, open_datas
 
 FRONT = ("relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1")
 FIRES = ("fire2", "fire3", "fire4", "fire5", "fire6", "fire7")
-"""What the students have of VGG16 and of SqueezeNet 1.1."""
+"""Layers of the students: of VGG16 and of SqueezeNet 1.1."""
 
 BATCH, SIZE, SCALE = 4, 128, 256
-"""Crops a batch, their side, and the pictures' short side at least, px."""
+"""Crops a batch, their side in px, and the least short side of the pictures in px."""
 
 HELD_OUT = 20
-"""Pictures at most that nothing is learnt from; where none of COCO's are among them, every so manieth."""
+"""Most pictures that are held out. Without COCO's own it is one in so many."""
 
 
 class DistilCard(BaseModel):
-    """What the file of a distilled network says of itself."""
+    """The description of a distilled network, in its file."""
 
     teacher: str
     """`imagenet`, or the name of a file."""
@@ -39,14 +39,14 @@ class DistilCard(BaseModel):
     images: int
     """Pictures that its crops were drawn from."""
     crops: int | None = None
-    """Crops that it was trained on; of the first cards four a batch."""
+    """Crops that it was trained on. The first cards do not have it: four a batch."""
     batches: int
     epochs: int
     seed: int
     explained: dict[str, float]
-    """By layer, on pictures held out: the part of the variance of the teacher's features, end to end."""
+    """By layer, on held-out pictures: the explained part of the variance of the teacher's features, end to end."""
     gram_error: dict[str, float]
-    """How far its Gram matrices are from the teacher's there, as a part of them."""
+    """The distance of its Gram matrices from the teacher's there, as a part of the teacher's."""
     machine: str
     created: AwareDatetime
 
@@ -54,13 +54,16 @@ class DistilCard(BaseModel):
 def distil_network(
     name: str, teacher: str, data: list[Path], cache: Path, out: Path, *, batches: int, epochs: int, seed: int
 ) -> DistilCard:
-    """Train the student of `name`, vgg16 or squeezenet, on pictures of `data`, write it to `out` with its card and
-    return that. Raises NotFound and BadParameter for data or a teacher that will not do."""
+    """Train the student of `name`, vgg16 or squeezenet, on pictures of `data`. Write it to `out` with its card, and
+    return the card.
+
+    Raises NotFound where data or teacher are not found, BadParameter where they cannot be used.
+    """
     paths = [path for source in data for path in open_dataset(source, cache, click.echo)]
     if not (held_out := [path for source in data for path in open_held_out(source, cache) if is_held_out(path)]):
         held_out, paths = paths[::HELD_OUT], [path for k, path in enumerate(paths) if k % HELD_OUT]
     if not paths:
-        raise BadParameter("One picture is not enough: some are learnt from, and some held out.")
+        raise BadParameter("One picture is not enough, as some are held out. Give two or more.")
     held_out = held_out[:HELD_OUT]
     torch.manual_seed(seed)
     theirs, ours, features, sha256 = _pair(name, teacher)
@@ -97,7 +100,7 @@ def distil_network(
 
 
 def _pair(name: str, teacher: str) -> tuple[nn.Module, VGG16 | SqueezeNet, Features, str]:
-    """Teacher, untrained student, what runs either, and the hash of the teacher's file."""
+    """Teacher, untrained student, the function that runs either, and the hash of the teacher's file."""
     if name == "vgg16":
         vgg = load_vgg16(teacher)
         return vgg, VGG16(depth=len(FRONT)), lambda net, x: net(x, FRONT), vgg.sha256
@@ -109,14 +112,14 @@ def _pair(name: str, teacher: str) -> tuple[nn.Module, VGG16 | SqueezeNet, Featu
     else:
         path = Path(teacher)
         if not path.is_file():
-            raise NotFound(f"No SqueezeNet at {path}. Use `imagenet` or the path of a .safetensors.")
+            raise NotFound(f"There is no SqueezeNet at {path}. Use `imagenet` or the path of a .safetensors.")
         state = read_safetensors(path)
     sha256 = file_sha256(path)
     return squeezenet_of(state, sha256, teacher), SqueezeNet(), lambda net, x: net(x, FIRES), sha256
 
 
 def _save_squeezenet(path: Path, net: SqueezeNet, card: str) -> None:
-    """In float16, named as `load_squeezenet` reads it."""
+    """Write it in float16, with the names that `load_squeezenet` reads."""
     tensors = {name.removeprefix("fires."): value.half().contiguous() for name, value in net.state_dict().items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"card": card})

@@ -1,4 +1,4 @@
-"""`impasto train-encoder`: train VGG16Net's frozen part, and keep it with its card."""
+"""`impasto train-encoder`: train VGG16Net's frozen part, and write it with its card."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +18,14 @@ from impasto.worker.training.photographs import Batches
 from impasto.worker.training.train import MEAN_OVER
 
 SCALE = 256
-"""Short side at least of the pictures that crops are cut from, px."""
+"""Least short side of the pictures that are cropped, px."""
 
 
 class EncoderCard(BaseModel):
-    """What the file of an encoder says of itself."""
+    """The description of an encoder, in its file."""
 
     loss_networks_sha256: str
-    """Of both; the first five convolutions are VGG16's."""
+    """Hash of both; the first five convolutions are VGG16's."""
     images: int
     """Pictures that its crops were drawn from."""
     steps: int
@@ -40,8 +40,10 @@ class EncoderCard(BaseModel):
 
 
 def train_encoder_on(sources: Sources, out: Path, *, steps: int, seed: int) -> EncoderCard:
-    """Train on photographs, write the encoder to `out` with its card and return that. Raises NotFound and
-    BadParameter for photographs that will not do."""
+    """Train on photographs. Write the encoder to `out` with its card, and return the card.
+
+    Raises NotFound where there are no photographs, BadParameter where they cannot be used.
+    """
     paths = sources.photographs("coco")
     networks, device = load_loss_networks(), find_device(sources.settings.device)
     last: list[dict[str, float]] = []

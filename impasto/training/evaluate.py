@@ -1,4 +1,4 @@
-"""`impasto evaluate`: the figures of trained networks, as a table."""
+"""`impasto evaluate`: measure trained networks, and print a table."""
 
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
@@ -24,7 +24,7 @@ from impasto.worker.training.photographs import open_held_out
 SIDE = 256
 """Short side of the photographs, px."""
 
-MEASURE = 4  # raise it when something else is measured; FORM is raised when the networks compute something else
+MEASURE = 4  # version of the measurement: raise it when something else is measured
 
 Names = tuple[str, str, str]
 """Network, dataset, style."""
@@ -34,9 +34,9 @@ HEAD = f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|"
 
 
 def evaluate_models(models: Mapping[Names, Entry], sources: Sources, figures: Figures) -> dict[Names, Evaluation]:
-    """The figures of `models`, printed row by row; those that are among `figures` are not measured again.
+    """Measure `models`, and print a row for each. A model that is among `figures` is not measured again.
 
-    Raises NotFound where there are no photographs, or no Gram matrices of a style and no picture of it.
+    Raises NotFound where there are no photographs, or neither a Gram file nor a picture of a style.
     """
     settings = sources.settings
     source = sources.data[0] if sources.data else find_dataset(settings.datasets, "coco")
@@ -72,7 +72,7 @@ def row(model: str, result: Evaluation) -> str:
 
 
 def _open(paths: list[Path]) -> Iterator[Bytes]:
-    """(H, W, 3) each, the short side `SIDE` px and the long one a multiple of 16."""
+    """Photographs (H, W, 3), with a short side of `SIDE` px and a long side that is a multiple of 16."""
     for path in paths:
         image = Image.fromarray(read_picture(path).rgb)
         factor = SIDE / min(image.size)

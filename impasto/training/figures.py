@@ -1,4 +1,4 @@
-"""Figures that take minutes, kept in a JSON file: each is measured once for what it was measured of."""
+"""A cache of figures that take minutes to measure, in a JSON file."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from impasto.core.files import write_bytes
 
 
 class Figures:
-    """The figures in the file at `path`, by name, written as they come; without a path none are kept.
+    """Figures by name, read from the file at `path` and written to it one by one; without a path they are not written.
 
     Raises BadParameter where the file holds something else.
     """
@@ -22,10 +22,10 @@ class Figures:
             try:
                 self._rows = {name: dict(row) for name, row in json.loads(path.read_text()).items()}
             except (ValueError, AttributeError, TypeError) as error:
-                raise BadParameter(f"{path} holds no figures of ours: name another file.") from error
+                raise BadParameter(f"{path} does not hold figures of `impasto evaluate`. Name another file.") from error
 
     def get(self, name: str, of: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The figures under `name` if they were measured of `of`, some hash; else `measure()`."""
+        """The figures under `name` if they were measured of `of`, a hash; otherwise those of `measure()`."""
         row = self._rows.get(name, {})
         if row.get("of") != of:
             row = {"of": of, **measure()}

@@ -103,7 +103,7 @@ def _lines(lines: Iterable[str]) -> str:
 
 
 def _pixels(styles: set[str], picture: Picture, photograph: str, figures: Figures, sources: Sources) -> list[str]:
-    """A row for each style: `picture`, of hash `photograph`, by Algorithm 1."""
+    """A row for each style: `picture`, whose file has the hash `photograph`, by Algorithm 1."""
     networks = load_loss_networks(sources.settings.vgg16)
     rows = []
     for name in sorted(styles):
@@ -146,12 +146,12 @@ def _training(name: str, entry: Entry) -> str:
     steps = " + ".join(f"{stage.steps:,} of {stage.batch} x {stage.size}²" for stage in plan(p))
     folders = ", ".join(f"{count:,} {folder}" for folder, count in card.folders.items()) or f"{card.images:,}"
     log = entry.path.with_suffix(".csv")
-    seconds = "not kept"
+    seconds = "unknown"
     if log.exists():
         with log.open(newline="") as file:
             seconds = f"{sum(float(step['seconds']) for step in csv.DictReader(file)):,.0f}"
     start = f"`{p.warm_start}`" if p.warm_start else "none"
-    machine = card.machine or "not kept"
+    machine = card.machine or "unknown"
     return f"| `{name}` | {p.recipe} | {folders} | {start} | {steps} | {seconds} | {machine} |"
 
 

@@ -1,4 +1,4 @@
-"""Training runs: Algorithm 2 on the photographs and the style of a task, and its checkpoint put among the models."""
+"""Train the networks of some tasks, and write their checkpoints among the models."""
 
 import shutil
 import signal
@@ -25,7 +25,7 @@ from impasto.worker.training.train import train as run_training
 
 @dataclass(frozen=True)
 class Task:
-    """One network to train, where its run is kept, and the folder of models that it goes to."""
+    """A network to train: its parameters, the folder of its run, and the folder of models for its checkpoint."""
 
     params: TrainParams
     run: Path
@@ -37,15 +37,15 @@ class Task:
 
 
 def task(params: TrainParams, folder: Path | None, out: Path, *, many: bool = False, trial: bool = False) -> Task:
-    """The training of `params`. `folder` is that of its run, or the one above those of `many`; by default runs/."""
+    """The task of `params`. `folder` is that of its run; with `many`, the folder of all runs, by default runs/."""
     name = f"{params.arch}-{params.dataset}-{params.style}" + ("-trial" if trial else "")
     return Task(params, folder if folder and not many else (folder or Path("runs")) / name, out)
 
 
 def train(tasks: list[Task], sources: Sources) -> bool:
-    """Train one network after another, or go on; True when all are in place, False when Ctrl-C or SIGTERM came before.
+    """Train one network after another, or go on with it. False where Ctrl-C or SIGTERM came before the end.
 
-    Raises NotFound where photographs, a style or a warm start cannot be found, and what training raises.
+    Raises NotFound where photographs, a style or a warm start are not found, and what training raises.
     """
     stop = stop_on_signals()
     networks = load_loss_networks(sources.settings.vgg16)
@@ -65,12 +65,12 @@ def train(tasks: list[Task], sources: Sources) -> bool:
 
 
 def warn_of_another_start(task: Task, checkpoint: Path, settings: Settings) -> None:
-    """Say so where what `task` starts from is not the file that `checkpoint` started from."""
+    """Warn where `task` starts from another file than `checkpoint` did."""
     warm = _warm_start(task, settings)
     if warm and file_sha256(warm) != read_card(checkpoint).warm_start_sha256:
         message = (
-            f"{checkpoint} started from another {task.params.warm_start} than {warm} is now: "
-            "what comes of it may be another network."
+            f"{checkpoint} started from another file than {warm}, which is {task.params.warm_start} now: "
+            "the network may become another one."
         )
         click.secho(message, fg="yellow", err=True)
 
@@ -112,14 +112,14 @@ def run_task(
 
 
 def untrained(tasks: list[Task]) -> list[Task]:
-    """Those of `tasks` that no checkpoint of the same parameters is in place for; the others are named."""
+    """The tasks without a checkpoint of the same parameters. Prints the others."""
     left = []
     for task in tasks:
         path = place(task.out, task.params)
-        # Without steps one epoch is meant, as many as the photographs make.
+        # Without steps it is one epoch, whose steps depend on the photographs.
         params = read_card(path).params if path.exists() else None
         if params and params == task.params.model_copy(update={"steps": task.params.steps or params.steps}):
-            click.echo(f"{path} is there.")
+            click.echo(f"{path} exists.")
         else:
             left.append(task)
     return left

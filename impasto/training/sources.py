@@ -1,4 +1,4 @@
-"""The photographs and the style pictures that networks learn from, and are measured on."""
+"""Find the photographs and the style that networks are trained with, and measured on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from impasto.worker.training.photographs import open_dataset
 
 @dataclass(frozen=True)
 class Sources:
-    """Photographs, in folders or archives, and a style's picture. What is not given is found by its name."""
+    """Photographs, in folders or archives, and a style's picture. Without them, both are found by name."""
 
     settings: Settings
     data: tuple[Path, ...] = ()
@@ -34,7 +34,7 @@ class Sources:
         return self._found(params.style, params.style_size, params.scales, params.style_layers, vgg)
 
     def judged_style(self, style: str, scales: int, vgg: VGG16) -> StyleTargets:
-        """The targets that paintings are judged by, whatever their network was trained with: our objective's."""
+        """The targets that all paintings are measured with: those of our objective."""
         return self._found(style, STYLE_SIZE, scales, STYLE_LAYERS, vgg)
 
     def _found(self, style: str, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
@@ -43,11 +43,13 @@ class Sources:
         return style_targets(read_style_image(self.style_image), size, scales, layers, vgg)
 
 
-def keep_style(name: str, image: Path, out: Path | None, settings: Settings) -> None:
-    """Write the Gram matrices and colours of a style image beside the zoo, at the default size, for the loss network in
+def write_gram_file(name: str, image: Path, out: Path | None, settings: Settings) -> None:
+    """Write the Gram file of a style image to the folder of models, at the default size, for the loss network in
     use."""
     if not is_name(name):
-        raise BadParameter(f"{name!r} is no name for a style: a to z, 0 to 9, _ and -, 64 at most.")
+        raise BadParameter(
+            f"{name!r} is not a name for a style. A name is of a-z, 0-9, _ and -, 64 characters at most."
+        )
     vgg = load_vgg16(settings.vgg16)
     path = (out or settings.models) / "styles" / f"{name}.safetensors"
     save_targets(path, style_targets(read_style_image(image), STYLE_SIZE, SCALES, STYLE_LAYERS, vgg), vgg)

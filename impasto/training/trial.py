@@ -1,4 +1,4 @@
-"""`impasto train --trial`: what a few style weights give after a hundred steps each, on one sheet."""
+"""`impasto train --trial`: train a hundred steps at each of five style weights, and lay out the paintings."""
 
 import click
 import torch
@@ -15,14 +15,14 @@ from impasto.worker.training.photographs import Batches
 
 STEPS = 100
 FACTORS = (0.25, 0.5, 1, 2, 4)
-"""Times the style weight."""
+"""Factors of the style weight."""
 
 
 def trial(task: Task, sources: Sources) -> bool:
-    """Train the network of `task` for `STEPS` at each style weight, and lay their paintings side by side.
+    """Train the network of `task` for `STEPS` at each style weight, and lay out their paintings on `trial.png`.
 
-    All start alike, best from `params.warm_start`. True when the sheet, `trial.png` in the run's folder, is whole;
-    False when Ctrl-C or SIGTERM came before, and then the same goes on. Raises what `training.runs.train` raises.
+    All start alike, best from `params.warm_start`. False where Ctrl-C or SIGTERM came before the end; the same call
+    then goes on. Raises what `training.runs.train` raises.
     """
     stop = stop_on_signals()
     networks = load_loss_networks(sources.settings.vgg16)
@@ -43,6 +43,6 @@ def trial(task: Task, sources: Sources) -> bool:
 
 
 def _painted(net: Net, rgb: Bytes) -> Picture:
-    """Of `rgb` (H, W, 3)."""
+    """The painting of `rgb` (H, W, 3)."""
     with torch.inference_mode():
         return Picture(to_array(net(to_tensor(rgb))))

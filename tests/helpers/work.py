@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from impasto.api.admin_token import open_token
 from impasto.core.jobs.open import open_store
 from impasto.core.jobs.record import Job
 from impasto.core.jobs.storage import Storage, open_storage
@@ -31,6 +32,11 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def admin(settings: Settings) -> dict[str, str]:
+    """The header of the admin of a service without keys."""
+    return {"Authorization": f"Bearer {open_token(settings.cache_folder)}"}
 
 
 class Place:

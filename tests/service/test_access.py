@@ -2,12 +2,15 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 
 import pytest
 from fastapi.testclient import TestClient
+from starlette.routing import Route
 
+from impasto.api.errors import flat
 from impasto.api.keys import Keys
 from impasto.api.main import create_app
 from impasto.api.middleware.access import needed
@@ -16,7 +19,7 @@ from impasto.core.errors import TooMany
 from impasto.core.jobs.transitions import LEASE
 from impasto.core.logs import JsonLines
 from impasto.core.settings import Settings
-from tests.helpers.work import with_our_styles
+from tests.helpers.work import admin, with_our_styles
 
 HERE = ("127.0.0.1", 50000)
 ELSEWHERE = ("192.0.2.7", 50000)
@@ -158,17 +161,47 @@ def test_a_key_sees_its_own_jobs_alone(keyed, png):
     assert client.delete(f"/jobs/{his}", headers=keys["root"]).status_code == 204
 
 
-def test_without_keys_this_machine_is_the_admin(settings, png):
-    with opened(settings, HERE) as client:
-        assert client.get("/jobs").status_code == 200
-        assert client.get("/metrics").status_code == 200
-        assert client.get("/jobs", headers={"X-Forwarded-For": "192.0.2.1"}).status_code == 403  # through a proxy
-        assert client.get("/jobs", headers={"Host": "testserver"}).status_code == 403
-    with opened(settings, ELSEWHERE) as client:
+@pytest.mark.parametrize("place", [HERE, ELSEWHERE])
+def test_without_keys_the_admin_is_who_has_the_token(settings, png, place, tmp_path):
+    with opened(settings, place, cache=tmp_path / "cache") as client:
         id = submit(client, png).json()["id"]
-        assert client.get(f"/jobs/{id}").status_code == 200
-        assert [client.get(path).status_code for path in ("/jobs", "/metrics")] == [403, 403]
-        assert client.delete("/styles/aonet/coco/wave").status_code == 403
+        path = tmp_path / "cache" / "admin-token"
+        assert path.stat().st_mode & 0o777 == 0o600
+        token = admin(settings.model_copy(update={"cache": tmp_path / "cache"}))
+        assert token == {"Authorization": f"Bearer {path.read_text()}"}
+        wrong = {}, {"Authorization": "Bearer "}, {"Authorization": "Bearer é".encode()}, {"Authorization": "Basic x"}
+        for headers in wrong:
+            assert client.get(f"/jobs/{id}", headers=headers).status_code == 200
+            assert [client.get(path, headers=headers).status_code for path in ("/jobs", "/metrics")] == [403, 403]
+            assert client.delete("/styles/aonet/coco/wave", headers=headers).status_code == 403
+        assert [client.get(path, headers=token).status_code for path in ("/jobs", "/metrics")] == [200, 200]
+        assert "came with Impasto" in client.delete("/styles/aonet/coco/wave", headers=token).json()["detail"]
+    with opened(settings, place, cache=tmp_path / "cache") as client:  # the token is kept over a start
+        assert client.get("/jobs", headers=token).status_code == 200
+
+
+@pytest.mark.parametrize("planted", ["known", ""])
+def test_a_token_that_others_could_read_is_replaced(settings, tmp_path, planted):
+    path = tmp_path / "cache" / "admin-token"
+    path.parent.mkdir()
+    path.write_text(planted)
+    with opened(settings, HERE, cache=path.parent) as client:
+        assert client.get("/jobs", headers={"Authorization": f"Bearer {planted}"}).status_code == 403
+        assert client.get("/jobs", headers={"Authorization": f"Bearer {path.read_text()}"}).status_code == 200
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_where_no_token_can_be_kept_nobody_is_the_admin(settings, tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    with opened(settings, HERE, cache=tmp_path / "file" / "cache") as client:
+        for header in ({}, {"Authorization": "Bearer "}, {"Authorization": "Bearer None"}):
+            assert client.get("/jobs", headers=header).status_code == 403
+    assert "nobody is the admin" in caplog.text
+
+
+def test_with_keys_the_token_opens_nothing(settings, keyed):
+    client, _ = keyed
+    assert client.get("/jobs", headers=admin(settings)).status_code == 401
 
 
 def test_keys_can_be_taken_away_and_lines_that_are_none_open_nothing(tmp_path, caplog, impasto):
@@ -311,7 +344,11 @@ def test_figures_for_prometheus(settings, png):
         client.post(f"/stylize?style=wave&picture={token}")
         submit(client, png)
         client.app.state.submissions.jobs.sign(["gatys"])
-        figures = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if line[0] != "#")
+        figures = dict(
+            line.rsplit(" ", 1)
+            for line in client.get("/metrics", headers=admin(settings)).text.splitlines()
+            if line[0] != "#"
+        )
     assert figures['impasto_requests_total{method="POST",route="/stylize",status="200"}'] == "2.0"
     assert figures['impasto_request_seconds_count{method="POST",route="/stylize"}'] == "2.0"
     assert figures['impasto_engine_seconds_count{model="aonet/coco/wave"}'] == "2.0"
@@ -340,3 +377,76 @@ def test_ready_for_jobs_is_another_word_than_ready_to_paint(settings):
         assert client.get("/readyz").status_code == 200
     with opened(settings, jobs=False) as client:
         assert client.get("/readyz/jobs").status_code == 503
+
+
+def test_what_no_route_takes_is_404_whoever_asks(settings, keyed):
+    client, keys = keyed
+    with opened(settings) as open_client:
+        for asked, headers in ((open_client, {}), (client, {}), (client, keys["ann"]), (client, keys["root"])):
+            for method, path in (
+                ("POST", "/nothing"),
+                ("DELETE", "/"),
+                ("PUT", "/styles/a"),
+                ("GET", "/jobs/x/nothing"),
+            ):
+                answer = asked.request(method, path, headers=headers)
+                assert answer.status_code in ((404,) if path != "/" else (405,)), (method, path)
+                assert answer.json()["error"] in ("not_found", "method_not_allowed")
+            assert asked.post("/styles", headers=headers).headers["allow"] == "GET"
+
+
+def requests_of(app) -> list[tuple[str, str]]:
+    """(method, path) of every route, with a value for each part of a path."""
+    routes = [route for route in flat(app.routes) if isinstance(route, Route)]
+    return [(method, re.sub(r"{\w+}", "x", route.path)) for route in routes for method in route.methods or ()]
+
+
+@pytest.mark.parametrize("written", ["{}", "{}/", "{}//", "/{}", "{}%2F", "{}/.", "{}?", "{};x"])
+def test_no_way_of_writing_a_path_leads_past_access(keyed, written):
+    """What needs a key is either no path, or needs it."""
+    client, _ = keyed
+    asked = [(method, path) for method, path in requests_of(client.app) if needed(method, path)]
+    asked += [("HEAD", path) for method, path in asked if method == "GET" and "events" not in path]
+    assert len(asked) > 15
+    for method, path in asked:
+        answer = client.request(method, "http://localhost" + written.format(path))
+        assert answer.status_code in ((401,) if written in ("{}", "{}/", "{}?") else (401, 404, 405)), (method, path)
+
+
+def test_a_path_may_end_with_a_slash(settings, png):
+    with opened(settings) as client:
+        painted = client.post("/stylize/?style=wave", files={"image": png}, follow_redirects=False)
+        assert (painted.status_code, painted.headers["content-type"]) == (200, "image/png")
+        sent = client.post("/jobs/", data=FORM, files={"image": png}, follow_redirects=False)
+        assert (sent.status_code, sent.headers["location"]) == (202, f"/jobs/{sent.json()['id']}")
+        for path in ("/styles/", "/docs/", "/limits/", "/livez/", f"/jobs/{sent.json()['id']}/"):
+            assert client.get(path, follow_redirects=False).status_code == 200, path
+        assert client.get("/web/", follow_redirects=False).status_code == 404
+
+
+def test_head_answers_wherever_get_does_with_no_body(settings, png):
+    with opened(settings) as client:
+        job = submit(client, png).json()["id"]
+        places = {path.replace("/x", f"/{job}", 1) for method, path in requests_of(client.app) if method == "GET"}
+        places |= {"/web/main.js", "/styles/aonet/coco/wave/example"}
+        for path in sorted(path for path in places if not path.endswith("/events")):
+            got, head = (client.request(method, path, headers=admin(settings)) for method in ("GET", "HEAD"))
+            assert (head.status_code, head.content) == (got.status_code, b""), path
+            differing = {name for name in got.headers if head.headers.get(name) != got.headers[name]}
+            assert differing <= {"x-request-id", "content-length"}, path
+            if path != "/metrics":  # which has counted one more by then
+                assert head.headers["content-length"] == got.headers["content-length"], path
+        answer = client.head(f"/jobs/{job}/events")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+
+
+@pytest.mark.parametrize("keys", ["", "keys"])
+def test_the_description_says_what_takes_a_key(settings, keys):
+    schema = create_app(settings.model_copy(update={"keys": keys})).openapi()
+    assert schema["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    optional = [] if keys else [{}]
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            expected = [{"key": []}, *optional] if needed(method.upper(), path) else None
+            assert operation.get("security") == expected, (method, path)
+            assert {"401", "403", "422", "429"} <= operation["responses"].keys()

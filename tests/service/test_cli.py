@@ -69,7 +69,7 @@ def test_a_folder_loses_no_original_and_no_painting(impasto, photo, tmp_path, mo
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--style", "plan"], "Did you mean aonet/coco/plain"),
+        (["--style", "plan"], "Did you mean 'aonet/coco/plain"),
         (["--style", "plain", "--strength", "2"], "--strength: Input should be less than or equal to 1"),
         (["--style", "plain", "--paint-size", "half"], "--paint-size"),
         (["--style", "plain", "-o", "out.gif"], ".png, .jpg, .jpeg, .webp"),
@@ -141,9 +141,9 @@ def test_ctrl_c_keeps_the_best_picture_so_far(impasto, photo_file, style_file, m
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "neither is given"),
-        (["--style", "wave", "--style-image", "photo.png"], "both are given"),
-        (["--style", "wavy"], "Did you mean wave"),
+        ([], "Neither was given"),
+        (["--style", "wave", "--style-image", "photo.png"], "Both were given"),
+        (["--style", "wavy"], "Did you mean 'wave"),
         (["--style", "wave", "--style-scale", "2"], "style_scale needs the style's pictures"),
         (["--style", "wave", "--recipe", "report"], "IMPASTO_VGG16"),
         (["--style", "wave", "--size", "16"], "--size: Input should be greater than or equal to 32"),
@@ -182,15 +182,21 @@ def test_models_shows_the_card_of_one(impasto, models):
     status, out, _ = impasto("models", "aonet/coco/plain", "--json")
     assert (status, Card.model_validate_json(out)) == (0, read_card(path))
     status, _, errors = impasto("models", "aonet/coco/plian")
-    assert status == 2 and "Did you mean aonet/coco/plain?" in errors
+    assert status == 2 and "Did you mean 'aonet/coco/plain'?" in errors
 
 
 def test_without_models_an_error_says_where_they_come_from(impasto, tmp_path, photo_file, monkeypatch):
     monkeypatch.setenv("IMPASTO_MODELS", str(tmp_path / "none"))
-    for command in (("stylize", photo_file, "--style", "wave"), ("compare", photo_file), ("models", "aonet/coco/wave")):
+    for command in (
+        ("stylize", photo_file, "--style", "wave"),
+        ("compare", photo_file),
+        ("models", "aonet/coco/wave"),
+        ("models",),
+    ):
         status, _, errors = impasto(*command)
         assert status == 2
-        assert "set IMPASTO_MODELS to its folder models/" in errors and str(tmp_path / "none") in errors
+        assert f"There are no models in {tmp_path / 'none'} or" in errors
+        assert "set IMPASTO_MODELS to its folder models/" in errors
 
 
 def test_wrong_settings_are_named(impasto, monkeypatch):
@@ -239,9 +245,9 @@ def test_models_are_converted_ahead(impasto, models, cache, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--style", "nosuch", "--data", "."], "There are: rain_princess"),
+        (["--style", "nosuch", "--data", "."], "Known: rain_princess"),
         (["--style", "wave"], "impasto data fetch"),
-        (["--style", "wave", "--data", "nowhere"], "No folder or archive of photographs at nowhere"),
+        (["--style", "wave", "--data", "nowhere"], "no folder or archive of photographs at nowhere"),
         (["--style", "own", "--style-image", "nowhere.jpg"], "no picture at nowhere.jpg"),
         (["--style", "wave", "--style-size", "100", "--data", "."], "style_image"),
         (["--style", "wave", "--lr", "0"], "--lr"),
@@ -287,7 +293,7 @@ def test_train_table_1_passes_over_what_is_there(impasto, datasets, tmp_path):
     written = trained[0].stat().st_mtime_ns
     status, out, errors = impasto(*rows)
     assert status == 0, errors
-    assert "zoo/aonet/coco/udnie.safetensors is there" in out
+    assert "zoo/aonet/coco/udnie.safetensors exists" in out
     assert trained[0].stat().st_mtime_ns == written and trained[1].exists()
 
 
@@ -312,7 +318,7 @@ def test_train_again_from_another_start_is_said(impasto, datasets, tmp_path):
     assert impasto(*model, "--style", "wave", "--seed", "1", "--run", "runs/other")[0] == 0
     status, _, errors = impasto(*again[:-1], "runs/once-more")
     assert status == 0, errors
-    assert "udnie.safetensors started from another aonet/coco/wave than" in errors
+    assert "udnie.safetensors started from another file than" in errors
 
 
 def test_a_trial_lays_five_weights_side_by_side(impasto, datasets, tmp_path, monkeypatch):
@@ -330,9 +336,9 @@ def test_a_trial_lays_five_weights_side_by_side(impasto, datasets, tmp_path, mon
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--arch", "aonet"], "Missing --dataset, --style"),
-        (["--table1", "--style-image", "wave.jpg"], "--table1 has its own"),
-        (["--table1", "--style", "wvae"], "Table 1 has no model of that"),
+        (["--arch", "aonet"], "Give --dataset, --style, or --table1"),
+        (["--table1", "--style-image", "wave.jpg"], "--table1 finds styles by name"),
+        (["--table1", "--style", "wvae"], "Table 1 has no model with this"),
         (["--again", str(ROOT / "models/aonet/coco/wave.safetensors"), "--lr", "1"], "takes every parameter"),
     ],
 )

@@ -109,7 +109,7 @@ def test_the_curl_line_paints_a_turned_photograph_upright(served, cat, tmp_path)
     assert upside_down > 2 * difference
 
 
-def test_the_curl_line_for_a_job_begins_a_painting(served, cat, tmp_path):
+def test_the_curl_line_for_a_job_begins_a_painting(served, cat, cache, tmp_path):
     place, said = served
     line = next(line for line in LINES if line.startswith("curl -F kind=gatys"))
     assert line.replace("localhost:8000", place) in said
@@ -128,7 +128,8 @@ def test_the_curl_line_for_a_job_begins_a_painting(served, cat, tmp_path):
     assert (watched.returncode, b"canceled" in watched.stdout) == (1, True)
     with Image.open(tmp_path / "best.png") as best:
         assert best.size == (451, 300)
-    listed = subprocess.run([*jobs, "list"], check=True, cwd=ROOT, capture_output=True, text=True).stdout
+    here = os.environ | {"IMPASTO_CACHE": str(cache)}  # which has the admin's token
+    listed = subprocess.run([*jobs, "list"], check=True, cwd=ROOT, env=here, capture_output=True, text=True).stdout
     assert job["id"] in listed
 
 
@@ -139,7 +140,7 @@ def test_the_pages_are_there(served):
             assert response.status == 200
 
 
-def test_the_stylize_lines_run(cat, cache, tmp_path, monkeypatch):
+def test_the_stylize_and_models_lines_run(cat, cache, tmp_path, monkeypatch):
     monkeypatch.setenv("IMPASTO_CACHE", str(cache))
     Image.fromarray(cat).save(tmp_path / "photo.jpg")
     (tmp_path / "holiday").mkdir()

@@ -10,22 +10,17 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 from PIL import Image
 
-from impasto.api.routers.events import MOST
-from impasto.core.jobs.open import open_store
-from impasto.core.jobs.record import Job
-from impasto.core.jobs.transitions import Jobs
 from impasto.core.settings import Settings
 from tests.helpers.forms import multipart
 from tests.helpers.pictures import saved
 from tests.helpers.processes import Service, wait_for
-from tests.helpers.work import with_our_styles
+from tests.helpers.work import admin, with_our_styles
 
 POST = b"POST /stylize?style=plain HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
 LARGE = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n"
@@ -35,10 +30,10 @@ SLOW = {
     "nothing": (b"", b""),
     "header": (b"GET /livez HTTP/1.1\r\nHost: localhost\r\n", b"X"),
     "before a header": (b"", b"\r\n"),
-    "body": (POST + b"Content-Length: 10000\r\n\r\n" + PART, b"x"),
-    "chunks": (POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(PART), PART), b"1\r\nx\r\n"),
+    "body": (POST + b"Content-Length: 10000\r\n\r\n" + PART, b""),
+    "chunks": (POST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(PART), PART), b""),
 }
-"""Bytes that are sent at once, and then again and again, by what is slow about them."""
+"""Bytes that are sent at once, and bytes that are sent again and again, by what is slow about them."""
 
 
 @pytest.fixture(scope="module")
@@ -120,25 +115,13 @@ def test_a_hundred_slow_connections_are_closed_and_the_service_answers_meanwhile
     assert b"HTTP/1.1 408" in said or slow == "nothing"
 
 
-@pytest.mark.parametrize(("size", "pace"), [(60_000, 10_000), (300_000, 25_000)], ids=["small", "steady"])
-def test_a_body_that_comes_steadily_is_taken(service, opened, size, pace):
-    """A small one may be slow, and a large one may take far longer than any patience."""
-    connection = connect(service, opened, POST + b"Content-Length: %d\r\n\r\n" % (len(PART) + size) + PART)
-    for _ in range(2 * size // pace):
-        connection.sendall(b"x" * (pace // 2))
+def test_a_body_may_take_long_while_it_makes_progress(service, opened):
+    """Ten times the patience: lines are slow, and one that is slow on purpose holds one of its sender's connections."""
+    connection = connect(service, opened, POST + b"Content-Length: %d\r\n\r\n" % (len(PART) + 40) + PART)
+    for _ in range(40):
         time.sleep(0.5)
+        connection.sendall(b"x")
     assert connection.recv(65536).startswith(b"HTTP/1.1 422")  # all of it was read: it has no end
-
-
-def test_a_large_body_may_not_come_at_the_least_pace_for_ever(service, opened):
-    connection = connect(service, opened, POST + b"Content-Length: 10000000\r\n\r\n" + PART)
-    for _ in range(80):
-        if select.select([connection], [], [], 0.5)[0]:
-            break
-        connection.sendall(b"x" * 4000)
-    said = answer(connection)
-    assert said.startswith(b"HTTP/1.1 408")
-    assert b"on the whole" in said
 
 
 def test_a_reader_who_does_not_read_is_dropped(service, opened):
@@ -236,42 +219,17 @@ def test_one_client_has_a_quarter_of_the_connections(service, opened):
     wait_for(lambda: answer(connect(service, opened, get, "127.0.0.2")).startswith(b"HTTP/1.1 200"), 20)
 
 
-def test_streams_of_events_have_an_end_and_come_back(models, cache, tmp_path, opened):
-    settings = Settings(
-        models=models,
-        styles=tmp_path,
-        cache=cache,
-        device="cpu",
-        store=str(tmp_path / "jobs.sqlite"),
-        storage=str(tmp_path / "storage"),
-        broker="redis://127.0.0.1:1",  # nobody's: the job waits
-    )
-    service = Service(settings, tmp_path / "log")
-    store = open_store(settings.store)
-    try:
-        job = Jobs(store).submit(Job(kind="gatys", params={"style": "wave"}, created=datetime.now(UTC)))
-        follow = f"GET /jobs/{job.id}/events HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
-        many = [connect(service, opened, follow) for _ in range(MOST)]
-        assert all(connection.recv(12) == b"HTTP/1.1 200" for connection in many)
-        one_more = connect(service, opened, follow).recv(4096)
-        assert one_more.startswith(b"HTTP/1.1 503")
-        assert b"retry-after: 10\r\n" in one_more
-        many.pop().close()
-        wait_for(lambda: connect(service, opened, follow).recv(12) == b"HTTP/1.1 200", 20)
-    finally:
-        store.close()
-        service.terminate()
-
-
 def test_one_connection_serves_many_requests_and_an_upgrade_is_none(service, opened):
     get = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n"
-    connection = connect(service, opened, (get + b"\r\n") * 3 + get + b"Connection: close\r\n\r\n")
-    assert answer(connection).count(b"HTTP/1.1 200") == 4
+    head = b"HEAD" + get[3:]
+    connection = connect(service, opened, (get + b"\r\n" + head + b"\r\n") * 2 + get + b"Connection: close\r\n\r\n")
+    said = answer(connection)
+    assert (said.count(b"HTTP/1.1 200"), said.count(b"content-length: 13"), said.count(b'{"live":true}')) == (5, 5, 3)
     assert connect(service, opened, get + upgrade + b"\r\n").recv(4096).startswith(b"HTTP/1.1 200")
 
 
-def test_what_is_no_http_is_told_so_in_our_form_logged_and_counted(service, opened):
+def test_what_is_not_http_is_told_so_in_our_form_logged_and_counted(service, cache, opened):
     for text in ("GET /styles?x=ä HTTP/1.1\r\n\r\n".encode(), b"\x16\x03\x01\x02\x00\x01\r\n\r\n"):
         head, body = answer(connect(service, opened, text)).split(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 400 ")
@@ -280,18 +238,17 @@ def test_what_is_no_http_is_told_so_in_our_form_logged_and_counted(service, open
     log = service.log.read_text()
     assert log.count('"message": "refused", "request"') >= 2
     assert "Invalid HTTP" not in log
-    metrics = answer(connect(service, opened, b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n"))
-    assert metrics.startswith(b"HTTP/1.1 403 ")  # HTTP/1.0 is how a proxy speaks
-    ask = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    token = admin(Settings(cache=cache))["Authorization"]
+    ask = f"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: {token}\r\n\r\n".encode()
     assert b'impasto_requests_total{method="other",route="none",status="400"} ' in answer(connect(service, opened, ask))
 
 
 def test_answers_that_nobody_reads_are_bounded_together(models, cache, tmp_path, opened):
-    """Four who read nothing of 12 MB of PNG, where there is memory for one: long before patience ends."""
+    """Four from one address leave 12 MB of PNG each, where a client has memory for one: long before patience ends."""
     noise = Image.effect_noise((2000, 2000), 100).resize((4000, 3000))
     body, headers = multipart(("image", saved(noise, "JPEG", quality=30)))
     head = f"POST /stylize?style=plain&strength=0 HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-    settings = Settings(models=models, styles=tmp_path, cache=cache, device="cpu", jobs=False, max_held=9_000_000)
+    settings = Settings(models=models, styles=tmp_path, cache=cache, device="cpu", jobs=False, max_held=36_000_000)
     service = Service(settings.model_copy(update={"patience": 60}), tmp_path / "log")
     opened.callback(service.terminate)
     wait_for(lambda: (service.answers("/readyz") or {}).get("ready"))

@@ -13,10 +13,12 @@ from pathlib import Path
 from impasto.core.errors import ImpastoError
 from impasto.core.jobs.record import Failure
 from impasto.core.logs import log_json, request_id
+from impasto.core.pictures.confine import hide_memory
 from impasto.worker.jobs.protocol import Context, Message, Spec
 
 
 def main() -> None:
+    hide_memory()
     folder = Path(sys.argv[1])
     news = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # standard output is for messages alone

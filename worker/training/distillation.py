@@ -1,7 +1,8 @@
 """Train a network layer by layer to compute what another of the same layout computes.
 
-The loss networks in the clone are made so: each convolution begins at random and learns what its teacher's gives, after
-ReLU, of the teacher's own input. A layer's errors are then never another's, and all learn at once.
+The loss networks in the clone are made so. Each convolution starts at random. From the input of the teacher's
+convolution it learns the teacher's output after ReLU. So no layer learns from the errors of another, and all learn at
+once.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,16 +17,16 @@ from impasto.core.losses.terms import gram
 from impasto.core.memory import keep_memory
 
 MOMENTUM = 0.8
-"""Where ReLU is shut for most inputs a step is short: what was learnt in one is done again in the next. Not in the last
-third of the epochs, when it would swing about what is to be learnt."""
+"""Steps are short where ReLU is 0 for most inputs, and momentum lengthens them. It is off in the last third of the
+epochs, where it would oscillate."""
 DAMPING = 1e-6
-"""Added to the mean squares of the inputs, as a part of their own mean: directions in which there is nothing to see."""
+"""Added to the mean squares of the inputs, as a part of their own mean, for directions without variance."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step done: its number from 1, how many there are, and the part of the variance of the worst layer's output that
-    it does not explain yet."""
+    """Report of a step: its number from 1, the number of all steps, and the unexplained part of the variance of the
+    worst layer's output."""
 
     number: int
     total: int
@@ -46,12 +47,11 @@ def distil(
     *,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> None:
-    """Train `student`, in place, on `batches` (B, 3, H, W), by descending once an epoch.
+    """Train `student`, in place, on `batches` (B, 3, H, W), with one step of descent an epoch.
 
-    `features` runs every convolution that the two share. By its gradient alone a layer would take forever: neighbouring
-    pixels are alike, and their common brightness outweighs all else. So the gradient is multiplied by the inverse of
-    the mean squares of the layer's inputs. Where ReLU is shut for some of them the true Newton step is longer; this one
-    never overshoots.
+    `features` runs every convolution that the two share. Plain gradient descent would take forever, as neighbouring
+    pixels are alike. So the gradient is multiplied by the inverse of the mean squares of the layer's inputs. Where ReLU
+    is 0 for some inputs Newton's step would be longer; this step never overshoots.
     """
     keep_memory()
     seen: dict[str, tuple[Tensor, Tensor]] = {}  # input and output of each of the teacher's convolutions
@@ -79,7 +79,7 @@ def distil(
 
 
 class _Layer:
-    """A convolution that learns: sums over an epoch, K being what its kernel and bias are multiplied with."""
+    """A convolution that learns, and its sums over an epoch. K is the number of inputs of its kernel and bias."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         self.conv = conv
@@ -96,7 +96,7 @@ class _Layer:
 
     @property
     def unexplained(self) -> float:
-        """Part of the variance of what it is to give, this epoch."""
+        """Unexplained part of the variance of the wanted output, this epoch."""
         return self.error / max(self.spread, 1e-12)
 
     def measure(self, inputs: Tensor) -> None:
@@ -106,9 +106,9 @@ class _Layer:
         self.places += len(patches)
 
     def compare(self, inputs: Tensor, output: Tensor) -> None:
-        """Add the gradient of a batch: of what ReLU leaves of `output` against what this gives of `inputs`."""
+        """Add the gradient of a batch: the output of this layer for `inputs` against `output`, both after ReLU."""
         wanted, given = F.relu(output), self.conv(inputs)
-        # Where both are below 0 nothing is asked; a channel that gives nothing at all is asked to.
+        # No error where both are below 0; but a channel without any output must learn to have some.
         error = (given - wanted) * ((wanted > 0) | (given > 0))
         kernel: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
             inputs,
@@ -137,8 +137,8 @@ class _Layer:
 def likeness(
     teacher: nn.Module, student: nn.Module, features: Features, pictures: list[Tensor]
 ) -> dict[str, tuple[float, float]]:
-    """By layer, end to end: the part of the variance of the teacher's features that the student's explain, and how far
-    its Gram matrices are, as a part of the teacher's (Frobenius norms); means over `pictures` (1, 3, H, W)."""
+    """By layer, end to end: the part of the variance of the teacher's features that the student's explain, and the
+    distance of their Gram matrices over the teacher's (Frobenius norms). Means over `pictures` (1, 3, H, W)."""
     rows: dict[str, list[tuple[float, float]]] = {}
     for picture in pictures:
         theirs, ours = features(teacher, picture), features(student, picture)

@@ -1,7 +1,6 @@
-"""Train VGG16Net's encoder: the loss network's convolutions, frozen, and four more that lead to relu4_2.
+"""Train VGG16Net's encoder: the loss network's convolutions, frozen, and four more to relu4_2.
 
-The four learn to keep what a painter needs: a whole VGG16Net around them gives the photograph back. Its other layers
-are thrown away afterwards.
+The four learn in a whole VGG16Net that reproduces photographs. Its other layers are discarded afterwards.
 """
 
 from collections.abc import Callable
@@ -28,15 +27,15 @@ SIZE, BATCH, LR = 128, 4, 1e-3
 """Side of the crops in px, crops a step, and Adam's highest learning rate."""
 
 PIXELS = 4.0
-"""Weight of the pixels, beside 1 for the features of each loss network. At 1 the colours are learnt last."""
+"""Weight of the pixels; the features of each loss network have 1. At 1 the colours are learnt last."""
 
 FEATURES = ("relu2_1", "relu3_1")
-"""Of VGG16."""
+"""Layers of VGG16 that are compared."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step done: its number from 1, how many there are, and its weighted losses with their sum, `total`."""
+    """Report of a step: its number from 1, the number of all steps, and the weighted losses with their `total`."""
 
     number: int
     total: int
@@ -52,7 +51,7 @@ def train_encoder(
     device: str = "cpu",
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> VGG16:
-    """The encoder, to relu4_2, trained for `steps` on crops of `batches`."""
+    """Train the encoder, to relu4_2, for `steps` on crops of `batches`."""
     keep_memory()
     torch.manual_seed(seed)
     networks = networks.to(device)
@@ -65,7 +64,7 @@ def train_encoder(
         with torch.autocast(kind, torch.bfloat16, enabled=has_bfloat16(kind)):
             losses = _losses(networks, photographs, net(photographs), shift_of(seed, step))
         if not losses["total"].isfinite():
-            raise BadParameter(f"The loss of step {step + 1} is {losses['total'].item()}: try another seed.")
+            raise BadParameter(f"The loss of step {step + 1} is {losses['total'].item()}. Try another seed.")
         update(run, losses["total"], LR * rising(step) * falling(step / steps), clip=True)
         on_step(Step(step + 1, steps, {name: loss.item() for name, loss in losses.items()}))
     return encoder.requires_grad_(False).cpu()
@@ -73,8 +72,8 @@ def train_encoder(
 
 @torch.no_grad()
 def _begin(front: VGG16, pictures: Tensor) -> VGG16:
-    """An encoder whose first convolutions are `front`'s. Each of the others begins at random, in a scale that leaves
-    the features' deviation as it is."""
+    """An encoder with the first convolutions of `front`. The others start at random, scaled so that features keep their
+    deviation."""
     encoder = VGG16(depth=DEPTH).to(pictures.device)
     encoder.convs.load_state_dict(front.convs.state_dict(), strict=False)
     names = list(encoder.convs)
@@ -88,7 +87,7 @@ def _begin(front: VGG16, pictures: Tensor) -> VGG16:
 
 
 def _losses(networks: LossNetworks, photographs: Tensor, given: Tensor, shift: tuple[int, int]) -> dict[str, Tensor]:
-    """Weighted losses of what the network gave back, and their `total`; scalars."""
+    """Weighted losses of the reproductions `given`, and their `total`; scalars."""
     seen, (down, across) = clamped(given), shift
 
     def features(pictures: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

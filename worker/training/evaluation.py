@@ -1,4 +1,4 @@
-"""Figures of how well a model paints photographs that it was not trained on."""
+"""Measure how well a model paints photographs that it was not trained on."""
 
 from collections.abc import Iterable
 
@@ -16,16 +16,16 @@ from impasto.core.pictures.tensors import to_tensor
 from impasto.core.stylize.engine import Painter
 
 PLAIN = Weights(style=1, coarse=1, depicted=1, detail=1, tv=1, excess=1, scales=NETWORK.scales)
-"""The terms of the objective as they are."""
+"""Weights of 1: the terms of the objective as they are."""
 
 FIGURES = ("style", "detail", "depicted", "coarse", "checkerboard")
 
 
 class Evaluation(BaseModel):
-    """Means over `photographs`, the terms of `core.losses.objective.Objective` without weights; lower is better.
+    """The terms of `core.losses.objective.Objective` without weights, means over `photographs`; lower is better.
 
-    A painting in the very style has a style of 0, the photograph itself a detail and a depicted of 0, the photograph
-    in the style's colours a coarse of 0.
+    The style's own picture has a style of 0, the photograph itself a detail and a depicted of 0, and the photograph in
+    the style's colours a coarse of 0.
     """
 
     photographs: int
@@ -42,7 +42,7 @@ class Evaluation(BaseModel):
 
 
 def evaluate(painter: Painter, photographs: Iterable[Bytes], style: StyleTargets, networks: LossNetworks) -> Evaluation:
-    """The figures of a model on photographs, uint8 RGB (H, W, 3) with even sides."""
+    """Measure a model on photographs, uint8 RGB (H, W, 3) with even sides."""
     objective = Objective(PLAIN, networks.vgg, networks.squeezenet, style)
     rows = []
     for rgb in photographs:
@@ -66,7 +66,8 @@ def evaluate(painter: Painter, photographs: Iterable[Bytes], style: StyleTargets
 
 
 def nyquist_energy(picture: Tensor) -> float:
-    """Energy in the row and the column of the spectrum where neighbours alternate, of the mean of the channels.
+    """Energy at the Nyquist frequency, where neighbours alternate: a row and a column of the spectrum of the channels'
+    mean.
 
     `picture`: (1, 3, H, W) with even sides.
     """

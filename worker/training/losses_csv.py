@@ -9,13 +9,13 @@ from pathlib import Path
 from impasto.core.files import replacing
 
 BESIDE = ("step", "main", "lr", "seconds")
-"""Columns that are no loss; `main` is 0 in the stage before the objective."""
+"""Columns besides the losses. `main` is 0 in the stage before the objective."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Report of a step: its number from 1, how many there are, the weighted losses and their total, the learning rate,
-    the seconds that it took."""
+    """Report of a step: its number from 1, the number of all steps, the weighted losses with their total, the learning
+    rate, and the seconds that it took."""
 
     number: int
     total: int
@@ -25,8 +25,8 @@ class Step:
 
 
 def start_log(folder: Path, done: int, losses: Iterable[str]) -> None:
-    """Start `losses.csv` with a column for each of `losses` and their total, or drop the rows of steps that were not
-    saved. Losses that there were none of then are 0."""
+    """Start `losses.csv` with a column for each of `losses` and their total. Of a run that goes on keep the rows of the
+    first `done` steps; a loss that its version did not have is 0."""
     path = folder / "losses.csv"
     lines = path.read_text().splitlines()[: done + 1] if path.exists() else []
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
@@ -37,7 +37,7 @@ def start_log(folder: Path, done: int, losses: Iterable[str]) -> None:
 
 
 def log_step(folder: Path, step: Step, main: bool) -> None:
-    """Add a row, in the order of columns that the file was started with."""
+    """Add a row, in the file's own order of columns."""
     values = {"step": step.number, "main": int(main), "lr": f"{step.lr:.4g}", "seconds": f"{step.seconds:.3f}"}
     values |= {name: f"{loss:.6g}" for name, loss in step.losses.items()}
     with (folder / "losses.csv").open("r+", newline="") as file:

@@ -1,7 +1,7 @@
-"""Photographs to train on, prepared as the report did: short side resized, centre crop, 0..255.
+"""Photographs to train on, prepared as in the report: short side resized, centre crop, 0..255.
 
-A batch is a function of the seed and the number of its first picture alone, so a run that stops goes on with the
-very pictures that an unbroken one would have seen.
+A batch depends on the seed and on the number of its first picture alone. So a run that was stopped goes on with the
+pictures that an unbroken run would have seen.
 """
 
 import logging
@@ -27,33 +27,34 @@ from impasto.core.pictures.tensors import to_tensor
 log = logging.getLogger("impasto")
 
 EVEN = 12.0
-"""A random crop whose pixels deviate by less is drawn again, `TRIES` times at most: InstanceNorm blows up its noise."""
+"""A random crop with a smaller deviation of its pixels is drawn again, `TRIES` times at most: InstanceNorm would
+amplify its noise."""
 TRIES = 5
 
 HELD_OUT = frozenset(
     (139, 285, 632, 724, 776, 785, 802, 872, 885, 1000, 1268, 1296, 1353, 1425, 1490, 1503, 1532, 1584, 1675, 1761)
 )
-"""COCO's numbers of the twenty photographs set aside for evaluation; val2014 has them under the same numbers."""
+"""COCO's numbers of the twenty photographs held out for evaluation; val2014 has them under the same numbers."""
 
 
 def open_dataset(source: Path, cache: Path, on_unpack: Callable[[str], None] | None = None) -> list[Path]:
-    """The photographs in a folder (searched through) or an archive (.zip, .tar.gz, .tar), sorted by path.
+    """Photographs in a folder, or the folders in it, or in an archive (.zip, .tar.gz, .tar), sorted by path.
 
-    TinyImageNet's validation and test pictures and the photographs set aside for evaluation are left out. An archive
-    is unpacked once, into `cache`. Raises NotFound where there is nothing, BadParameter for an archive that
-    is none or a source without pictures.
+    TinyImageNet's validation and test pictures and the photographs held out for evaluation are left out. An archive is
+    unpacked once, into `cache`. Raises NotFound where there is no such source, BadParameter for an archive that cannot
+    be unpacked or a source without pictures.
     """
     paths = [path for path in _photographs(source, cache, on_unpack) if not is_held_out(path)]
     if not paths:
-        raise BadParameter(f"No photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
+        raise BadParameter(f"There are no photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
     return paths
 
 
 def open_held_out(source: Path, cache: Path, on_unpack: Callable[[str], None] | None = None) -> list[Path]:
-    """Those of `source` that are set aside for evaluation; of another set than COCO all. Raises as `open_dataset`."""
+    """The photographs of `source` held out for evaluation; of another set than COCO all. Raises as `open_dataset`."""
     paths = _photographs(source, cache, on_unpack)
     if not paths:
-        raise BadParameter(f"No photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
+        raise BadParameter(f"There are no photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
     return [path for path in paths if is_held_out(path)] or paths
 
 
@@ -61,7 +62,7 @@ def _photographs(source: Path, cache: Path, on_unpack: Callable[[str], None] | N
     if source.is_file():
         source = _unpack(source, cache, on_unpack)
     if not source.is_dir():
-        raise NotFound(f"No folder or archive of photographs at {source}.")
+        raise NotFound(f"There is no folder or archive of photographs at {source}.")
     tiny = (source / "wnids.txt").exists() or any(source.glob("*/wnids.txt"))
     return [
         path
@@ -71,13 +72,13 @@ def _photographs(source: Path, cache: Path, on_unpack: Callable[[str], None] | N
 
 
 def is_held_out(path: Path) -> bool:
-    """Whether this is one of COCO's twenty that nothing is trained on."""
+    """Whether this is one of COCO's twenty held-out photographs."""
     number = path.stem.rsplit("_", 1)[-1]
     return len(number) == 12 and number.isdigit() and int(number) in HELD_OUT
 
 
 def _unpack(archive: Path, cache: Path, on_unpack: Callable[[str], None] | None) -> Path:
-    """The folder that `archive` unpacks to: kept under its name, size and time of change, complete or absent."""
+    """Unpack `archive` into a folder of `cache`, named by its path, size and time of change, unless it is there."""
     changed, size = stamp(archive)
     key = sha256(f"{archive.resolve()}{size}{changed}".encode()).hexdigest()[:12]
     folder = cache / f"{archive.name.split('.')[0]}-{key}"
@@ -92,26 +93,24 @@ def _unpack(archive: Path, cache: Path, on_unpack: Callable[[str], None] | None)
             else:
                 shutil.unpack_archive(archive, partial, filter="data")
     except (shutil.ReadError, TarError, BadZipFile, zlib.error, OSError, EOFError) as error:
-        raise BadParameter(
-            f"{archive} cannot be unpacked: {error}. It takes .zip, .tar.gz and .tar archives."
-        ) from error
+        raise BadParameter(f"{archive} cannot be unpacked: {error}. Give a .zip, .tar.gz or .tar archive.") from error
     return folder
 
 
 class Batches:
     """Training pictures, float32 RGB 0..255: `batches(first, size, batch)` is (batch, 3, size, size).
 
-    Every photograph comes once an epoch, in an order shuffled anew each time; one that cannot be read leaves its place
-    to the next. With `augment` the short side is resized to between 1 and 1.5 times `scale` and a random square is cut
-    out, flipped or not; without, the short side is resized to `scale` and the middle is cut out (the report's
-    preparation, where scale = size).
+    Every photograph comes once an epoch, in an order shuffled anew each time. The next one replaces a photograph that
+    cannot be read. With `augment` the short side is resized to between 1 and 1.5 times `scale`, and a random square is
+    cropped, flipped or not. Without, the short side is resized to `scale` and the middle is cropped: the report's
+    preparation, with scale = size.
     """
 
     def __init__(self, paths: list[Path], scale: int, seed: int, augment: bool) -> None:
         self.paths, self.scale, self.seed, self.augment = paths, scale, seed, augment
 
     def __call__(self, first: int, size: int, batch: int) -> Tensor:
-        """Pictures `first` to `first + batch` of the endless sequence of epochs."""
+        """Pictures `first` to `first + batch` of the sequence of all epochs."""
         return _tensor([self._picture(first + k, size) for k in range(batch)])
 
     def middle(self, size: int) -> Tensor:
@@ -134,7 +133,7 @@ class Batches:
                 return Image.fromarray(read_picture(path).rgb)
             except ImpastoError as error:
                 log.warning("%s is passed over: %s", path, error)
-        raise BadPicture("None of the photographs can be read.")
+        raise BadPicture(f"None of the {len(self.paths)} photographs can be read; the log says why.")
 
 
 def _tensor(squares: list[Image.Image]) -> Tensor:
@@ -143,7 +142,7 @@ def _tensor(squares: list[Image.Image]) -> Tensor:
 
 
 def _cut(image: Image.Image, scale: int, size: int, chance: np.random.Generator | None) -> Image.Image:
-    """Short side to `scale`, then a square of `size`: a random one, perhaps flipped, or the middle."""
+    """Resize the short side to `scale`, then crop a square of `size`: a random one, perhaps flipped, or the middle."""
     factor = scale / min(image.size)
     width, height = (max(size, round(side * factor)) for side in image.size)
     image = image.resize((width, height), Image.Resampling.LANCZOS)

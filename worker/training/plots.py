@@ -1,4 +1,4 @@
-"""The curves of a training run, drawn from its `losses.csv`."""
+"""Draw the curves of a run from its `losses.csv`."""
 
 import io
 from pathlib import Path
@@ -9,9 +9,9 @@ from PIL import Image
 from impasto.core.files import replacing
 from impasto.worker.training.losses_csv import losses_of, read_log
 
-SMOOTH = 25  # steps that a point of a curve is the mean of, at most; a short run has fewer
+SMOOTH = 25  # most steps that a point of a curve is the mean of; fewer in a short run
 
-COLOURS = 64  # of the picture: a quarter of the bytes, and no difference to be seen
+COLOURS = 64  # of the picture, which has a quarter of the bytes then and looks the same
 
 
 def plot_losses(folder: Path, path: Path, title: str) -> None:

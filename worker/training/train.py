@@ -1,4 +1,4 @@
-"""Train a network to paint one style (Algorithm 2, or our recipe), and survive being stopped at any step."""
+"""Train a network to paint one style, by our recipe or by Algorithm 2. A run that was stopped goes on."""
 
 import time
 from collections import Counter
@@ -35,26 +35,26 @@ STATE = "state.pt"
 """File in the run's folder that it goes on from."""
 SAVE_EVERY = 25  # steps between two savings of the state
 PREVIEW_EVERY = 25  # steps between two previews
-MEAN_OVER = 20  # steps that a card's losses are the mean of
+MEAN_OVER = 20  # steps: a card's losses are means over the first and last of them
 
 REPRODUCTION = 150
-"""Steps of giving the photograph back, before the objective, and no more than those under it: from there networks learn
-to paint soonest."""
+"""Steps in which a network learns to reproduce photographs, before the objective; at most as many as under it. From
+there it learns to paint fastest."""
 RISING = 50
-"""Steps over which the learning rate rises from nothing."""
+"""Steps over which the learning rate rises from 0."""
 SMALL = 2 / 3
-"""Part of the steps that crops of half the side, twice as many, do as well: a quarter of the work."""
+"""Part of the steps with crops of half the side, twice as many: half the work, and as good."""
 LEAST_RATE = 0.03
-"""Where the cosine of the learning rate ends, as a part of it."""
+"""The last learning rate, as a part of the highest."""
 CLIP = 1.0
 """Largest norm of the gradient."""
 SHIFTS = 8
-"""px: the photograph and its painting are shifted by less than that for the term `depicted`."""
+"""px: for the term `depicted` the photograph and its painting are shifted by less than this."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps alike: side of the crops in px, crops a step, and whether they are judged by the objective."""
+    """Steps of one kind: the side of the crops in px, crops a step, and whether the objective is the loss."""
 
     steps: int
     size: int
@@ -64,7 +64,7 @@ class Stage:
 
 @dataclass
 class Run:
-    """A training run under way: the network, its optimiser and how many steps are done."""
+    """A training under way: the network, its optimiser and the number of steps done."""
 
     net: Net
     optimiser: torch.optim.Optimizer
@@ -83,12 +83,12 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> tuple[Net, Card] | None:
-    """Train to the end and return the network and its card, or None when `should_stop` said so.
+    """Train to the end and return the network and its card, or None where `should_stop` said so.
 
-    `folder` takes the state, `losses.csv` and previews; a run that was stopped goes on from there, and on the CPU gives
-    the same weights, bit for bit, as one that was not. `warm` is the checkpoint that `params.warm_start` names. Raises
-    BadParameter when `folder` holds a run of other parameters, photographs or style, and when the loss is no number
-    any more.
+    The state, `losses.csv` and previews are written to `folder`. A run that was stopped goes on from there, and on the
+    CPU gives the same weights, bit for bit, as an unbroken run. `warm` is the checkpoint that `params.warm_start`
+    names. Raises BadParameter where `folder` holds a run of other parameters, photographs or style, and where the loss
+    is not finite.
     """
     keep_memory()
     params = params.model_copy(update={"steps": params.steps or max(1, len(photographs) // params.batch)})
@@ -112,7 +112,7 @@ def train(
             else:
                 losses = {"total": reproduction_loss(pictures, paintings)}
         if not losses["total"].isfinite():
-            raise BadParameter(f"The loss of step {run.done + 1} is {losses['total'].item()}: try a lower lr.")
+            raise BadParameter(f"The loss of step {run.done + 1} is {losses['total'].item()}. Try a lower lr.")
         lr = _rate(params, stages, stage, within, run.done)
         update(run, losses["total"], lr, clip=params.recipe == "ours")
         run.done += 1
@@ -131,7 +131,7 @@ def train(
 
 
 def plan(params: TrainParams) -> list[Stage]:
-    """The stages of a training; `params.steps` are those judged by the objective."""
+    """The stages of a training. `params.steps` counts the steps under the objective."""
     steps = params.steps or 0
     if params.recipe == "report":
         return [Stage(steps, params.size, params.batch)]
@@ -148,20 +148,20 @@ def plan(params: TrainParams) -> list[Stage]:
 def reproduction_loss(photographs: Tensor, paintings: Tensor) -> Tensor:
     """The squared error of the pixels, in units of `PIXEL_SCALE`; a scalar.
 
-    InstanceNorm forgets how bright a picture was, so that is not asked of the network.
+    The mean brightness is left out: InstanceNorm removes it.
     """
     wanted = photographs - photographs.mean((2, 3), keepdim=True) + PIXEL_MEAN
     return content_loss(paintings, wanted) / PIXEL_SCALE**2
 
 
 def shift_of(seed: int, step: int) -> tuple[int, int]:
-    """Rows and columns that the term `depicted` leaves out in a step."""
+    """Rows and columns that the term `depicted` leaves out in this step."""
     down, across = np.random.default_rng([seed, 3, step]).integers(SHIFTS, size=2).tolist()
     return down, across
 
 
 def _remaining(stages: list[Stage], done: int) -> Iterator[tuple[Stage, int, int]]:
-    """(stage, step within it, number of the first picture) of every step that is still to do."""
+    """Yield (stage, step within it, number of the first picture) of every step left."""
     number = first = 0
     for stage in stages:
         for within in range(stage.steps):
@@ -172,7 +172,7 @@ def _remaining(stages: list[Stage], done: int) -> Iterator[tuple[Stage, int, int
 
 
 def _rate(params: TrainParams, stages: list[Stage], stage: Stage, within: int, done: int) -> float:
-    """The learning rate of a step: of our recipe one that rises, and under the objective falls as a cosine."""
+    """The learning rate of a step. In our recipe it rises first, and under the objective falls as a cosine."""
     if params.recipe == "report":
         return params.lr
     if not stage.main:
@@ -183,23 +183,23 @@ def _rate(params: TrainParams, stages: list[Stage], stage: Stage, within: int, d
 
 
 def rising(step: int) -> float:
-    """Part of the learning rate in the first steps, numbered from 0."""
+    """Part of the learning rate in step `step`, counted from 0."""
     return min(1, (step + 1) / RISING)
 
 
 def falling(part: float) -> float:
-    """Part of the learning rate when `part` of a training is done, a cosine."""
+    """Part of the learning rate after `part` of a training: a cosine."""
     return LEAST_RATE + (1 - LEAST_RATE) * (1 + cos(pi * part)) / 2
 
 
 def update(run: Run, loss: Tensor, lr: float, clip: bool) -> None:
-    """One step of the optimiser, unless a gradient is no number."""
+    """Make one step of the optimiser, unless a gradient is not finite."""
     run.optimiser.param_groups[0]["lr"] = lr
     run.optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     weights = [p for p in run.net.parameters() if p.requires_grad]
     norm = nn.utils.clip_grad_norm_(weights, CLIP if clip else float("inf"))
-    if norm.isfinite():  # on an even crop fifteen InstanceNorms can multiply a gradient to infinity
+    if norm.isfinite():  # on a plain crop fifteen InstanceNorms can amplify a gradient to infinity
         run.optimiser.step()
 
 
@@ -207,7 +207,7 @@ def _identity(
     params: TrainParams, photographs: list[Path], style: StyleTargets, networks: LossNetworks, warm: Path | None
 ) -> Identity:
     """Facts that must be the same for a run to go on: parameters, photographs (by name and size), style, loss networks,
-    encoder and start. Of another source than `bundled` the encoder is the loss network."""
+    encoder and warm start. With another source than `bundled` the encoder is the loss network."""
     names = "\n".join(f"{path.name} {path.stat().st_size}" for path in photographs)
     return {
         "parameters": params.model_dump_json(exclude_none=True),

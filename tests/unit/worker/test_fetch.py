@@ -235,7 +235,7 @@ def test_a_strangers_file_is_left_alone(server: Server, tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="Did you mean tinyimagenet"):
+    with pytest.raises(NotFound, match="Did you mean 'tinyimagenet"):
         fetch("tiny-imagenet", tmp_path)
 
 

@@ -23,7 +23,7 @@ from impasto.core.pictures.codec import Picture
 from impasto.core.pictures.tensors import to_array, to_tensor
 from impasto.core.settings import ROOT
 
-KEPT = ROOT / "models/styles"
+STYLES = ROOT / "models/styles"
 TINY = {"size": 48, "num_iterations": 8}
 
 
@@ -64,7 +64,7 @@ def stop_after(number: int) -> tuple[Callable[[], bool], Callable[[object], None
     ("values", "says"),
     [
         ({"content_weight": 0, "style_weight": 0}, "nothing to paint"),
-        ({"style_blend": (0, 0)}, "one of them is more"),
+        ({"style_blend": (0, 0)}, "more than 0"),
         ({"style_blend": (1, -1)}, "0 or more"),
         ({"style": "wave", "style_scale": 2}, "style_scale needs the style's pictures"),
         ({"style": "wave", "style_blend": (1,)}, "style_blend needs the style's pictures"),
@@ -125,31 +125,31 @@ def test_a_picture_under_16_px_is_refused():
 
 def test_the_style_is_a_name_or_pictures(vgg, style):
     image = StyleImage(style.image, "ab")
-    named = find_style(GatysParams(style="wave"), [], KEPT, vgg)
+    named = find_style(GatysParams(style="wave"), [], STYLES, vgg)
     assert [set(grams) for grams in named.targets.grams] == [set(STYLE_LAYERS)] * SCALES
     assert named.image is None
-    own = find_style(GatysParams(style_scale=0.25), [image], KEPT, vgg)
+    own = find_style(GatysParams(style_scale=0.25), [image], STYLES, vgg)
     assert own.targets.size == STYLE_SIZE // 4
     assert own.image is style.image
     for params, images, says in (
-        (GatysParams(), [], "neither is given"),
-        (GatysParams(style="wave"), [image], "both are given"),
+        (GatysParams(), [], "Neither was given"),
+        (GatysParams(style="wave"), [image], "Both were given"),
         (GatysParams(style_blend=(1, 2, 3)), [image, image], "3 weights for 2 style pictures"),
     ):
         with pytest.raises(BadParameter, match=says):
-            find_style(params, images, KEPT, vgg)
-    with pytest.raises(NotFound, match="Did you mean wave"):
-        find_style(GatysParams(style="waves"), [], KEPT, vgg)
+            find_style(params, images, STYLES, vgg)
+    with pytest.raises(NotFound, match="Did you mean 'wave"):
+        find_style(GatysParams(style="waves"), [], STYLES, vgg)
 
 
 def test_the_reports_style_needs_a_whole_vgg16_and_the_picture(vgg, whole, style):
     image, report = StyleImage(style.image, "ab"), GatysParams(recipe="report", style_scale=0.25)
-    with pytest.raises(BadParameter, match=r"the bundled one ends at relu3_1: set IMPASTO_VGG16"):
-        find_style(report, [image], KEPT, vgg)
-    (grams,) = find_style(report, [image], KEPT, whole.vgg).targets.grams
+    with pytest.raises(BadParameter, match=r"the bundled one ends at relu3_1. Set IMPASTO_VGG16"):
+        find_style(report, [image], STYLES, vgg)
+    (grams,) = find_style(report, [image], STYLES, whole.vgg).targets.grams
     assert [len(grams[layer]) for layer in ALGORITHM_1] == [64, 128, 256, 512, 512]
     with pytest.raises(BadParameter, match=r"relu4_1, 0\.relu5_1.*style_image"):
-        find_style(GatysParams(recipe="report", style="wave"), [], KEPT, whole.vgg)
+        find_style(GatysParams(recipe="report", style="wave"), [], STYLES, whole.vgg)
 
 
 def flat(level: float, sha256: str) -> StyleTargets:
@@ -177,8 +177,8 @@ def test_gram_matrices_and_colours_are_blended_by_weight():
 def test_a_blend_of_pictures_lies_between_them(vgg, style):
     dark, light = (StyleImage(style.image // 4 + add, f"{add}") for add in (0, 150))
     params = GatysParams(style_scale=0.25, style_blend=(1, 3))
-    apart = [find_style(GatysParams(style_scale=0.25), [image], KEPT, vgg).targets for image in (dark, light)]
-    mixed = find_style(params, [dark, light], KEPT, vgg)
+    apart = [find_style(GatysParams(style_scale=0.25), [image], STYLES, vgg).targets for image in (dark, light)]
+    mixed = find_style(params, [dark, light], STYLES, vgg)
     assert mixed.image is dark.rgb
     torch.testing.assert_close(mixed.targets.colours.mean, apart[0].colours.mean / 4 + apart[1].colours.mean * 3 / 4)
     for scale, (a, b) in enumerate(zip(*(targets.grams for targets in apart), strict=True)):
@@ -253,7 +253,7 @@ def test_small_pictures_and_strips_are_painted(style, networks, size):
 
 def test_the_reports_objective_paints(picture, style, whole):
     params = GatysParams(recipe="report", style_scale=0.25, **TINY)
-    found = find_style(params, [StyleImage(style.image, "ab")], KEPT, whole.vgg)
+    found = find_style(params, [StyleImage(style.image, "ab")], STYLES, whole.vgg)
     steps = []
     painting = paint_pixels(picture, found, params, whole, on_step=lambda step: steps.append(step.losses))
     assert set(steps[0]) == {"content", "style", "tv", "total"}
@@ -356,7 +356,7 @@ def test_a_loss_that_is_no_number(picture, style, networks, monkeypatch, bad):
         return loss
 
     monkeypatch.setattr(gatys, "painting_loss", loss_of)
-    with pytest.raises(BadParameter, match="from the start: try lower weights"):
+    with pytest.raises(BadParameter, match=r"at the first step\. Try lower weights"):
         paint_pixels(picture, style, GatysParams(**TINY), networks)
     good, steps = 3, []
     painting = paint_pixels(picture, style, GatysParams(**TINY), networks, on_step=steps.append)
@@ -406,7 +406,7 @@ def test_the_bundled_styles_paint_on_a_fresh_machine(picture, networks):
     totals = []
     paint_pixels(
         picture,
-        find_style(params, [], KEPT, networks.vgg),
+        find_style(params, [], STYLES, networks.vgg),
         params,
         networks,
         on_step=lambda s: totals.append(s.losses["total"]),

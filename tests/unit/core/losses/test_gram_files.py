@@ -43,7 +43,7 @@ def test_the_image_is_resized_by_its_short_side(vgg):
     torch.testing.assert_close(a.colours.mean, b.colours.mean, atol=1, rtol=0)
 
 
-def kept(folder, vgg, photo, name="wave"):
+def gram_file(folder, vgg, photo, name="wave"):
     """A style at 64 px, kept there at two scales."""
     targets = style_targets(StyleImage(photo, "ab" * 32), 64, 2, STYLE_LAYERS, vgg)
     save_targets(folder / f"{name}.safetensors", targets, vgg)
@@ -51,7 +51,7 @@ def kept(folder, vgg, photo, name="wave"):
 
 
 def test_what_is_kept_comes_back(tmp_path, vgg, photo):
-    targets = kept(tmp_path, vgg, photo)
+    targets = gram_file(tmp_path, vgg, photo)
     again = load_targets(tmp_path, "wave", 64, 2, STYLE_LAYERS, vgg)
     assert (again.sha256, again.size) == ("ab" * 32, 64)
     assert torch.equal(again.colours.mean, targets.colours.mean)
@@ -62,27 +62,27 @@ def test_what_is_kept_comes_back(tmp_path, vgg, photo):
             assert torch.equal(now[layer], now[layer].T)
 
 
-def test_fewer_scales_and_layers_than_are_kept(tmp_path, vgg, photo):
-    kept(tmp_path, vgg, photo)
+def test_fewer_scales_and_layers_than_the_file_has(tmp_path, vgg, photo):
+    gram_file(tmp_path, vgg, photo)
     (grams,) = load_targets(tmp_path, "wave", 64, 1, ["relu2_1"], vgg).grams
     assert list(grams) == ["relu2_1"]
 
 
 def test_an_unknown_style_is_answered_with_the_known(tmp_path, vgg, photo):
-    kept(tmp_path, vgg, photo)
-    with pytest.raises(NotFound, match=r"Did you mean wave.*style_image"):
+    gram_file(tmp_path, vgg, photo)
+    with pytest.raises(NotFound, match=r"Did you mean 'wave.*style_image"):
         load_targets(tmp_path, "waves", 64, 1, STYLE_LAYERS, vgg)
 
 
 def test_another_size_scale_layer_or_loss_network_needs_the_image(tmp_path, vgg, photo):
-    kept(tmp_path, vgg, photo)
+    gram_file(tmp_path, vgg, photo)
     for size, scales, layers, network, says in (
-        (65, 2, STYLE_LAYERS, vgg, "what was asked"),
+        (65, 2, STYLE_LAYERS, vgg, "not for 65 px"),
         (64, 3, STYLE_LAYERS, vgg, r"2\.relu1_1, 2\.relu2_1, 2\.relu3_1"),
         (64, 2, ["relu1_2"], vgg, r"0\.relu1_2, 1\.relu1_2"),
-        (64, 2, STYLE_LAYERS, VGG16(sha256="other"), "what was asked"),
+        (64, 2, STYLE_LAYERS, VGG16(sha256="other"), "and loss network other"),
     ):
-        with pytest.raises(BadParameter, match=rf"kept at 64 px.*{says}.*style_image"):
+        with pytest.raises(BadParameter, match=rf"is for 64 px.*{says}.*style_image"):
             load_targets(tmp_path, "wave", size, scales, layers, network)
 
 
@@ -93,8 +93,8 @@ def test_what_holds_no_grams(tmp_path, vgg):
 
 
 def test_grams_without_colours_are_refused(tmp_path, vgg, photo):
-    """As they were kept before there were colours."""
-    kept(tmp_path, vgg, photo)
+    """As files were before they had colours."""
+    gram_file(tmp_path, vgg, photo)
     path = tmp_path / "wave.safetensors"
     with safe_open(path, "pt") as file:
         metadata = file.metadata()

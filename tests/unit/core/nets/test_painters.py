@@ -108,7 +108,7 @@ def test_a_side_under_16_px_is_refused():
 
 
 def test_an_unknown_network_is_answered_with_the_known():
-    with pytest.raises(NotFound, match=r"Did you mean aonet.*aonet, vgg16") as error:
+    with pytest.raises(NotFound, match=r"Did you mean 'aonet.*aonet, vgg16") as error:
         build("aonett")
     assert error.value.extra == {"known": ["aonet", "vgg16"], "nearest": "aonet"}
 

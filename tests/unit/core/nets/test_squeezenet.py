@@ -103,7 +103,7 @@ def test_bundled_weights_are_checked_by_hash(tmp_path, monkeypatch):
     damaged = Bundled(tmp_path / "squeezenet.safetensors", SQUEEZENET.sha256)
     damaged.path.write_bytes(SQUEEZENET.path.read_bytes()[:-1] + b"x")
     monkeypatch.setattr(module, "SQUEEZENET", damaged)
-    with pytest.raises(BadCheckpoint, match="not the file that this version came with"):
+    with pytest.raises(BadCheckpoint, match="not the file of this version"):
         load_squeezenet()
     damaged.path.unlink()
     with pytest.raises(NotFound, match="missing"):

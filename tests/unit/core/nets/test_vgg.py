@@ -59,7 +59,7 @@ def test_the_mean_colour_is_zero_inside(vgg):
 
 
 def test_an_unknown_layer_is_answered_with_the_nearest(vgg):
-    with pytest.raises(NotFound, match="Did you mean relu4_2"):
+    with pytest.raises(NotFound, match="Did you mean 'relu4_2"):
         vgg(torch.zeros(1, 3, 16, 16), ["relu4_2x"])
 
 
@@ -77,7 +77,7 @@ def test_a_layer_that_is_deeper_than_the_weights(vgg):
 
 
 def test_the_reports_objective_needs_a_whole_one():
-    with pytest.raises(BadParameter, match=r"ends at relu3_1: set IMPASTO_VGG16"):
+    with pytest.raises(BadParameter, match=r"ends at relu3_1. Set IMPASTO_VGG16"):
         check_recipe("report", "bundled")
     for recipe, source in (("ours", "bundled"), ("report", "imagenet"), ("report", "whole.safetensors")):
         check_recipe(recipe, source)
@@ -95,7 +95,7 @@ def test_bundled_weights_are_checked_by_hash(tmp_path, monkeypatch, name, load):
     damaged = tmp_path / "vgg16.safetensors"
     damaged.write_bytes(there.path.read_bytes()[:-1] + b"x")
     monkeypatch.setattr(module, name, Bundled(damaged, there.sha256))
-    with pytest.raises(BadCheckpoint, match="not the file that this version came with"):
+    with pytest.raises(BadCheckpoint, match="not the file of this version"):
         load()
     damaged.unlink()
     with pytest.raises(NotFound, match="missing"):

@@ -97,9 +97,9 @@ def test_photograph_and_paintings_are_shrunk_to_the_side_asked_for(zoo, engine, 
 def test_models_are_selected_by_any_of_their_names(zoo):
     assert set(zoo.select()) == set(zoo.select(style="plain")) == set(zoo.entries())
     assert set(zoo.select(arch="vgg16", dataset="coco")) == {("vgg16", "coco", "plain")}
-    with pytest.raises(NotFound, match=r"\*/\*/plaim.*Did you mean (aonet|vgg16)/coco/plain"):
+    with pytest.raises(NotFound, match=r"\*/\*/plaim.*Did you mean '(aonet|vgg16)/coco/plain"):
         zoo.select(style="plaim")
-    with pytest.raises(NotFound, match=r"Did you mean aonet/coco/plain"):
+    with pytest.raises(NotFound, match=r"Did you mean 'aonet/coco/plain"):
         zoo.select(arch="aonet", dataset="coc")
     with pytest.raises(NotFound) as error:
         zoo.find("aonet", "coco", "starry_night")  # as every other model of AONet's on COCO begins
@@ -109,5 +109,5 @@ def test_models_are_selected_by_any_of_their_names(zoo):
 def test_too_many_models_for_a_sheet(zoo, engine, photo):
     entry = zoo.find("aonet", "coco", "plain")
     many = {("aonet", "coco", f"style{k}"): entry for k in range(MOST + 1)}
-    with pytest.raises(BadParameter, match=f"{MOST + 1} models, and {MOST} are the most"):
+    with pytest.raises(BadParameter, match=f"{MOST + 1} models were chosen, and a sheet has {MOST} at most"):
         compare(many, engine.painter, Picture(photo), CompareParams())

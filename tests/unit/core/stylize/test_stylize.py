@@ -81,12 +81,12 @@ def test_max_side_shrinks_the_answer_and_its_alpha(photo):
 
 
 def test_max_side_that_leaves_too_little(photo):
-    with pytest.raises(BadParameter, match="max_side=20 leaves 20x15 px: 16"):
+    with pytest.raises(BadParameter, match=r"max_side=20 shrinks the picture to 20x15 px\. A side must have 16"):
         paint(inverted, Picture(photo), params(max_side=20))
 
 
 def test_the_network_is_not_shown_more_than_fits_in_memory(photo):
-    with pytest.raises(TooLarge, match="50x37 pixels, and 1,000 is the most: ask for paint_size=36") as error:
+    with pytest.raises(TooLarge, match=r"50x37 pixels, and the limit is 1,000\. Ask for paint_size=36") as error:
         paint(inverted, Picture(photo), params(paint_size="full"), 1000)
     assert error.value.extra["paint_size"] == 36
     assert paint(inverted, Picture(photo), params(paint_size=36), 1000).rgb.shape == (37, 50, 3)

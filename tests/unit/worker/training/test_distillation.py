@@ -118,7 +118,7 @@ def test_the_bundled_front_computes_what_the_original_does():
     original = SHARED / "data/vgg16-original/vgg16-conv1_1-conv3_1.safetensors"
     if not original.is_file():
         pytest.skip("../shared/data/vgg16-original is not here")
-    held_out = open_held_out(SHARED / "data/coco/val2017", SHARED)[:4]
+    held_out = open_held_out(SHARED / "data/coco/val2017", SHARED)[:2]
     whole = Batches(held_out, 256, 0, augment=False)
     pictures = [whole(number, 256, 1) for number in range(len(held_out))]
     found = likeness(load_vgg16(str(original)), load_vgg16(), lambda net, x: net(x, FRONT), pictures)
@@ -169,7 +169,7 @@ def test_a_squeezenet_is_written_with_its_card_and_read_again(pictures, tmp_path
 
 def test_a_teacher_that_is_not_there(pictures, tmp_path):
     for name in ("vgg16", "squeezenet"):
-        with pytest.raises(NotFound, match=r"No .* at .*none\.safetensors"):
+        with pytest.raises(NotFound, match=r"There is no .* at .*none\.safetensors"):
             make(name, tmp_path / "none.safetensors", pictures, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 

@@ -33,7 +33,7 @@ def pictures(photo, tmp_path) -> list[Path]:
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr("impasto.worker.training.encoder.SIZE", 64)
+    monkeypatch.setattr("impasto.worker.training.encoder.SIZE", 48)
     monkeypatch.setattr("impasto.worker.training.encoder.BATCH", 2)
 
 

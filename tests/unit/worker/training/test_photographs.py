@@ -101,9 +101,9 @@ def test_an_archive_writes_nowhere_else(tmp_path):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(NotFound, match="No folder or archive"):
+    with pytest.raises(NotFound, match="no folder or archive"):
         open_dataset(tmp_path / "none", tmp_path)
-    with pytest.raises(BadParameter, match="No photographs"):
+    with pytest.raises(BadParameter, match="no photographs"):
         open_dataset(tmp_path, tmp_path)
 
 
@@ -154,5 +154,5 @@ def test_a_photograph_that_cannot_be_read_leaves_its_place_to_the_next(photograp
 
 def test_no_photograph_that_can_be_read(tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    with pytest.raises(BadPicture, match="None of the photographs"):
+    with pytest.raises(BadPicture, match="None of the 1 photographs"):
         Batches([tmp_path / "broken.jpg"], 64, 0, False)(0, 64, 1)
