@@ -102,8 +102,7 @@ def test_a_job_that_is_over_leaves_no_inputs(client, png, over):
         mine = jobs.claim(id)
         client.app.state.submissions.storage.put(f"jobs/{id}/1/state.pt", b"a large one")
         jobs.finish(mine, "failed")
-    wait_for(lambda: stored_files(client) == [], seconds=30)
-    assert jobs.store.stored("testclient") == 0
+    wait_for(lambda: stored_files(client) == [] and jobs.store.stored("testclient") == 0, seconds=30)
 
 
 def test_a_small_file_of_many_pixels_is_stored_as_the_job_sees_it(client):
