@@ -78,6 +78,7 @@ class Job(BaseModel):
     call_at: float = Field(0, description="the webhook's next call, not before; seconds since 1970")
     notified: bool = Field(False, description="the webhook has taken a call, or was given up")
     version: int = Field(0, description="raised by every change")
+    ended: int = Field(0, description="the version that it was over with")
 
     @property
     def over(self) -> bool:

@@ -191,6 +191,8 @@ class Jobs:
             if not allowed(job):
                 return None
             changed = job.model_copy(update={**changes(job), "version": job.version + 1})
+            if changed.over and not job.over:
+                changed = changed.model_copy(update={"ended": changed.version})
             if self.store.replace(job, changed):
                 return changed
 

@@ -102,7 +102,10 @@ def test_a_job_that_is_over_leaves_no_inputs(client, png, over):
         mine = jobs.claim(id)
         client.app.state.submissions.storage.put(f"jobs/{id}/1/state.pt", b"a large one")
         jobs.finish(mine, "failed")
+    seen = {"Last-Event-ID": str(jobs.get(id).version)} if over != "deleted" else None
     wait_for(lambda: stored_files(client) == [] and jobs.store.stored("testclient") == 0, seconds=30)
+    if seen:  # an EventSource that has seen the end is told not to come again
+        assert client.get(f"/jobs/{id}/events", headers=seen).status_code == 204
 
 
 def test_a_small_file_of_many_pixels_is_stored_as_the_job_sees_it(client):
