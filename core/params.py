@@ -281,6 +281,11 @@ class GatysParams(ObjectiveParams):
     style_weight: float = Field(PIXELS.style, ge=0, description="weight of the style")
     tv_weight: float = Field(PIXELS.tv, ge=0, description="weight of the total variation")
 
+    @property
+    def style_side(self) -> int:
+        """Short side of the style pictures, px."""
+        return round(self.style_scale * STYLE_SIZE)
+
     @model_validator(mode="before")
     @classmethod
     def _the_reports_numbers(cls, values: Any) -> Any:

@@ -98,11 +98,21 @@ class Settings(BaseSettings):
     save_every: float = Field(20, gt=0, description="seconds between two checkpoints of a job that optimises pixels")
     max_upload: int = Field(256_000_000, gt=0, description="largest body of POST /jobs, bytes")
     max_photographs: int = Field(2000, gt=0, description="photographs that a training may be sent")
-    queued_gatys: int = Field(100, ge=0, description="paintings in pixels that may wait for a worker")
-    queued_train: int = Field(20, ge=0, description="trainings that may wait for one")
+    max_job_memory: int = Field(
+        0, ge=0, description="bytes that one job may be expected to need; 0 is 70% of the container's or machine's"
+    )
+    max_job_seconds: float = Field(
+        259_200, gt=0, description="seconds that one job may be expected to take on one core of a CPU"
+    )
+    max_stored: int = Field(
+        0, ge=0, description="bytes that the jobs of one client may have in the storage; 0 is a tenth of its disk"
+    )
+    queued_gatys: int = Field(
+        100, ge=0, description="paintings in pixels that may wait for a worker, half of them from one client"
+    )
+    queued_train: int = Field(20, ge=0, description="trainings that may wait for one, half of them from one client")
     min_free: float = Field(5, ge=0, lt=100, description="per cent of a disk that jobs leave free")
-    keep_uploads: float = Field(24, gt=0, description="hours that uploads are kept after a job's end")
-    keep_results: float = Field(168, gt=0, description="hours that results and records are kept after it")
+    keep_results: float = Field(168, gt=0, description="hours that results and records are kept after a job's end")
     webhook_secret: str = Field(
         "", description="signs the calls of webhooks: whsec_ and base64, or text; without it no webhooks are taken"
     )

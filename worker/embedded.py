@@ -22,7 +22,7 @@ from impasto.core.jobs.transitions import Jobs
 from impasto.core.logs import log_json
 from impasto.core.pictures.confine import hide_memory
 from impasto.core.settings import Settings
-from impasto.worker.jobs.attempt import STOP_GRACE, Attempt, clear_work
+from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_next
 from impasto.worker.jobs.heartbeat import Liveness
 from impasto.worker.jobs.webhooks import Caller
 
@@ -58,17 +58,14 @@ def supervise(settings: Settings, stop: threading.Event) -> None:
 def _run_kind(kind: Kind, jobs: Jobs, storage: Storage, settings: Settings, stop: threading.Event) -> None:
     """Run one job of a kind after the other."""
     while not stop.is_set():
+        worked = False
         try:
-            mine = jobs.claim_next(kind)
-            if mine:
-                Attempt(mine, jobs, storage, settings, stop.is_set).run()
+            worked = run_next(kind, jobs, storage, settings, stop.is_set)
         except ImpastoError as error:
             log.warning("%s", error)
-            mine = None
         except Exception:
             log.exception("the thread for %s jobs goes on", kind)
-            mine = None
-        if not mine:
+        if not worked:
             stop.wait(LOOK_EVERY)
 
 

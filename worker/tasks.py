@@ -1,18 +1,20 @@
-"""The Celery app: an id comes in, `worker.jobs.attempt` does the work.
+"""The Celery app: a message comes in, `worker.jobs.attempt` does the work.
 
     celery -A impasto.worker.tasks worker -Q gatys,train
 
-The broker carries ids alone, and may lose or repeat them: the truth is in the store of jobs. torch is never loaded
-here, as its first convolution would hang in a forked process.
+A message says that a job is queued, and wakes a worker. Which job that does, the store of jobs decides: the broker may
+lose messages, or repeat them. torch is never loaded here, as its first convolution would hang in a forked process.
 """
 
 import logging
 import multiprocessing
+from contextlib import suppress
 from functools import cache
 
 from celery import Celery, signals
 from kombu.exceptions import OperationalError
 
+from impasto.core.errors import Gone, NotFound
 from impasto.core.jobs.open import open_store
 from impasto.core.jobs.reaper import Reaper
 from impasto.core.jobs.record import KINDS
@@ -21,7 +23,7 @@ from impasto.core.jobs.transitions import Jobs
 from impasto.core.logs import log_json
 from impasto.core.pictures.confine import hide_memory
 from impasto.core.settings import Settings
-from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_job
+from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_next
 from impasto.worker.jobs.heartbeat import Liveness
 from impasto.worker.jobs.webhooks import Caller
 
@@ -59,8 +61,10 @@ def _services() -> tuple[Jobs, Storage, Settings]:
 
 @app.task(name="impasto.run")  # type: ignore[untyped-decorator]
 def run(id: str) -> None:
-    """Do the job with this id, if it is still queued."""
-    run_job(id, *_services(), _stopping.is_set)
+    """Do the next job of the same kind as this one: clients take turns, in whatever order they submit."""
+    jobs, storage, settings = _services()
+    with suppress(NotFound, Gone):  # it was deleted
+        run_next(jobs.get(id).kind, jobs, storage, settings, _stopping.is_set)
 
 
 @signals.celeryd_init.connect  # type: ignore[untyped-decorator]
@@ -96,9 +100,9 @@ def _stop(**_: object) -> None:
 
 
 def publish_waiting(jobs: Jobs) -> None:
-    """Publish the ids of queued jobs where the broker has none of their kind.
+    """Publish a message for each queued job where the broker has none of their kind.
 
-    It was down, or emptied, or a worker lost them. An id that is published twice does no harm.
+    It was down, or emptied, or a worker lost them. A message too many does no harm.
     """
     for kind in KINDS:
         queued = jobs.store.list(f"queued {kind}")

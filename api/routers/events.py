@@ -25,7 +25,7 @@ Seen = Annotated[int | None, Header(alias="Last-Event-ID")]
 async def _open(job: JobDep, request: Request, caller: CallerDep, seen: Seen = None) -> AsyncIterator[Stream]:
     """A place among the streams until the answer is sent. Raises Busy; and 204, which tells an EventSource not to come
     again, where all of a job has been heard."""
-    if job.over and seen == job.version:
+    if job.over and seen is not None and seen >= (job.ended or job.version):
         raise HTTPException(204)
     streams: Streams = request.app.state.streams
     stream = streams.open(caller.client)

@@ -140,7 +140,7 @@ async def submit(
                 "The request is not a multipart form: curl -F kind=gatys -F image=@photo.jpg -F style=wave"
             )
         job = await submissions.slots.run(
-            lambda: submissions.submit(form, idempotency_key, caller.name), request, caller.client
+            lambda: submissions.submit(form, idempotency_key, caller.client, caller.name), request, caller.client
         )
     response.headers["Location"] = f"/jobs/{job.id}"
     return view(job)

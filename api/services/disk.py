@@ -1,4 +1,4 @@
-"""Room on the disks that jobs are written to."""
+"""Room for jobs: free space on their disks, and the share of one client."""
 
 import shutil
 import tempfile
@@ -7,28 +7,47 @@ from pathlib import Path
 from impasto.core.errors import NoSpace
 from impasto.core.settings import Settings
 
+CLIENTS = 10
+"""One client may fill this part of a disk."""
+OF_A_BUCKET = 10_000_000_000
+"""Bytes of one client in a bucket, whose size nobody knows."""
+
 
 def free_percent(settings: Settings) -> dict[str, float]:
-    """Per cent that is free on each disk of this machine where jobs are kept, or are put while they come in."""
+    """Return the free per cent of each disk of this machine that jobs are kept on, or are received on."""
     places = {"store": settings.store, "storage": settings.storage, "uploads": tempfile.gettempdir()}
     found = {}
     for name, where in places.items():
         if "://" in where:
             continue
-        path = Path(where).expanduser().absolute()
-        while not path.is_dir():
-            path = path.parent
-        usage = shutil.disk_usage(path)
-        found[name] = 100 * usage.free / max(1, usage.used + usage.free)  # as df has it: what is reserved is nobody's
+        disk = shutil.disk_usage(_folder(where))
+        found[name] = 100 * disk.free / max(1, disk.used + disk.free)  # as df: what root has reserved does not count
     return found
 
 
 def check_space(settings: Settings) -> None:
-    """Raises NoSpace where a disk is nearly full: there must be room for the results of what was taken on before."""
+    """Raise NoSpace where a disk is nearly full: the jobs that were accepted before need room for their results."""
     for name, percent in free_percent(settings).items():
         if percent < settings.min_free:
             raise NoSpace(
                 f"The disk of the jobs' {name} has {percent:.1f}% free, and new jobs need {settings.min_free:g}%. "
-                "Erase jobs that are done, or come back later; /stylize goes on.",
+                "Delete jobs that are done, or come back later; /stylize goes on.",
                 retry_after=60,
             )
+
+
+def most_stored(settings: Settings) -> int:
+    """Return the bytes that the jobs of one client may have in the storage."""
+    if settings.max_stored:
+        return settings.max_stored
+    if "://" in settings.storage:
+        return OF_A_BUCKET
+    return shutil.disk_usage(_folder(settings.storage)).total // CLIENTS
+
+
+def _folder(where: str) -> Path:
+    """A folder, or the nearest above it that is there already."""
+    path = Path(where).expanduser().absolute()
+    while not path.is_dir():
+        path = path.parent
+    return path

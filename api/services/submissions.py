@@ -1,4 +1,4 @@
-"""Taking on jobs: `Submissions` owns the store, the storage and the broker. One for each process."""
+"""Submissions of jobs: `Submissions` owns the store, the storage and the broker. One for each process."""
 
 import threading
 import time
@@ -7,8 +7,9 @@ from collections.abc import Callable
 from starlette.datastructures import FormData
 
 from impasto.api.broker import Broker
-from impasto.api.services.disk import check_space
+from impasto.api.services.disk import check_space, most_stored
 from impasto.api.services.job_form import JobForm
+from impasto.api.services.job_inputs import JobInputs
 from impasto.api.services.slots import Slots
 from impasto.core.errors import Busy, ImpastoError, Stopping, Unavailable
 from impasto.core.jobs.open import open_store
@@ -25,11 +26,11 @@ from impasto.core.settings import Settings
 PARTS = 64
 """Files, and fields, of a form. A training may have more files."""
 TAKING_BACK = SECONDS + 2
-"""Seconds, at the end, for submissions under way to notice it: a picture that is being decoded, and erasing."""
+"""Seconds that submissions under way get at the end: to decode a picture, and to erase what they have stored."""
 
 
 class Submissions:
-    """Checks what was sent, stores it, and tells the workers."""
+    """Checks the forms of jobs, stores what they need, and tells the workers."""
 
     def __init__(self, settings: Settings, zoo: Zoo, decode: Callable[[bytes], Picture]) -> None:
         self.settings, self.zoo, self.decode = settings, zoo, decode
@@ -44,11 +45,11 @@ class Submissions:
 
     @property
     def busy(self) -> bool:
-        """Whether something is being taken on."""
+        """Whether a submission is under way."""
         return bool(self.slots.taken)
 
     def close(self) -> None:
-        """Have submissions under way take back what they have stored, and close the store."""
+        """Let submissions under way erase what they have stored, and close the store."""
         self.stopping.set()
         self.slots.close()
         until = time.monotonic() + TAKING_BACK
@@ -59,46 +60,56 @@ class Submissions:
         self.broker.close()
         self.jobs.store.close()
 
-    def submit(self, form: FormData, idempotency_key: str | None, owner: str | None = None) -> Job:
-        """Check and keep a job, then tell the workers. Raises what the form and the store raise, and Busy."""
-        sent = JobForm(form, self.settings, self.storage, self.zoo, self.decode)
+    def submit(self, form: FormData, idempotency_key: str | None, client: str, owner: str | None = None) -> Job:
+        """Check and keep a job of a client, then tell the workers.
+
+        Raises what the form and the store raise, and Busy.
+        """
+        sent = JobForm(form, self.settings, self.zoo)
         known = self.jobs.knows_key(idempotency_key, owner)
         if not known:
-            self._check_queue(sent.kind, owner)
-        job = sent.job(idempotency_key, known)
-        job = job.model_copy(update={"owner": owner, "request": request_id.get()})
-        if self.stopping.is_set():  # its client has been told so
-            sent.discard(job.id)
-            raise Stopping
+            self._check_queue(sent.kind, client)
+        stored = 0 if known else self.jobs.store.stored(client)
+        inputs = JobInputs(self.settings, self.storage, self.decode, most_stored(self.settings) - stored)
         try:
-            kept = self.jobs.submit(job)
-        except Unavailable:  # perhaps after it was kept: what was sent stays, and the reaper erases orphans
+            job = sent.job(inputs, idempotency_key, known)
+            if self.stopping.is_set():  # its client has been told so
+                raise Stopping
+        except BaseException:
+            inputs.discard()
+            raise
+        try:
+            kept = self.jobs.submit(
+                job.model_copy(update={"client": client, "owner": owner, "request": request_id.get()})
+            )
+        except Unavailable:  # perhaps after it was kept: the inputs stay, and the reaper erases orphans
             raise
         except BaseException:
-            sent.discard(job.id)
+            inputs.discard()
             raise
         if kept.id != job.id:
-            sent.discard(job.id)
+            inputs.discard()
         self.broker.publish(kept)
         return kept
 
-    def _check_queue(self, kind: Kind, owner: str | None) -> None:
-        """Raise Busy where as many jobs of a kind wait as may, half of them a key's own.
+    def _check_queue(self, kind: Kind, client: str) -> None:
+        """Raise Busy where no more jobs of a kind may wait, or no more of this client.
 
-        Submissions of one moment may pass it together.
+        A client may have half of the places. When all are taken there are as many again for clients that have none.
+        Submissions of one moment may pass this together.
         """
         most = {"gatys": self.settings.queued_gatys, "train": self.settings.queued_train}[kind]
-        waiting = self.jobs.store.count(f"queued {kind}")
-        if waiting >= most:
-            raise Busy(f"{waiting} {kind} jobs wait already, and that is the most: try again later.", retry_after=60)
-        own = self.jobs.store.count(f"queued {kind} of {owner}") if owner else 0
+        queued = self.jobs.queued(kind)
+        own = sum(job.client == client for job in queued)
+        if len(queued) >= (most if own else 2 * most):
+            raise Busy(f"{len(queued)} {kind} jobs wait already. Try again later.", retry_after=60)
         if own >= max(1, most // 2):
-            raise Busy(f"{own} {kind} jobs of the key {owner} wait already, half of all places.", retry_after=60)
+            raise Busy(f"{own} {kind} jobs of yours wait already. Wait for one, or cancel one.", retry_after=60)
 
     def state(self) -> str:
-        """Return `ready` where a job would be taken on and done, or the reason why not."""
+        """Return `ready` if a job would be accepted and done, or the reason why not."""
         if not self.settings.jobs:
-            return "no jobs are taken on (IMPASTO_JOBS is false)"
+            return "no jobs are accepted (IMPASTO_JOBS is false)"
         try:
             check_space(self.settings)
             missing = [kind for kind in KINDS if not self.jobs.attended(kind)]

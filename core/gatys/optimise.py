@@ -14,16 +14,15 @@ from torch import Tensor
 
 from impasto.core.device import has_bfloat16
 from impasto.core.errors import BadParameter
+from impasto.core.gatys.size import optimised
 from impasto.core.gatys.state import Run
 from impasto.core.gatys.style import Style
 from impasto.core.losses.networks import LossNetworks
 from impasto.core.losses.objective import Loss
 from impasto.core.losses.recolour import recoloured
 from impasto.core.memory import keep_memory
-from impasto.core.names import MIN_SIDE
 from impasto.core.params import GatysParams
 from impasto.core.pictures.codec import Bytes, Picture, resize, resized
-from impasto.core.pictures.guard import fit
 from impasto.core.pictures.tensors import to_array, to_tensor
 from impasto.core.resume import Identity
 from impasto.core.stylize.stylize import with_colors_of
@@ -100,18 +99,6 @@ def paint_pixels(
         if stop:
             break
     return _finished(to_array(run.best), picture, params)
-
-
-def optimised(height: int, width: int, params: GatysParams) -> tuple[int, int]:
-    """Height and width in px that are optimised, for a photograph of `height` x `width`.
-
-    The long side is `params.size`, or the photograph's own if that is smaller. The short side is 16 px at least, which
-    the loss networks need. Raises BadParameter for a photograph with a smaller side.
-    """
-    if min(height, width) < MIN_SIDE:
-        raise BadParameter(f"The picture is {width}x{height}. A side must have {MIN_SIDE} px or more.")
-    down, across = (max(side, MIN_SIDE) for side in fit(height, width, params.size))
-    return down, across
 
 
 def painting_loss(params: GatysParams, style: Style, networks: LossNetworks, photograph: Tensor) -> Loss:

@@ -43,8 +43,7 @@ def find_style(params: GatysParams, images: Sequence[StyleImage], folder: Path, 
         raise BadParameter(
             f"style_blend has {len(weights)} weights for {len(images)} style pictures. Give one weight for each."
         )
-    size = round(params.style_scale * STYLE_SIZE)
-    targets = [style_targets(image, size, params.scales, params.style_layers, vgg) for image in images]
+    targets = [style_targets(image, params.style_side, params.scales, params.style_layers, vgg) for image in images]
     return Style(blended(targets, weights), images[0].rgb)
 
 

@@ -1,7 +1,7 @@
-"""Housekeeping of the jobs: dead workers are noticed, and files and records past their time are erased.
+"""Housekeeping of the jobs: dead workers are noticed, and files and records that nobody needs any more are erased.
 
-Any number of processes may keep the same store: every step is a transition that happens once, or an erasure that may
-happen twice.
+Any number of processes may look after the same store: every step is a transition that happens once, or an erasure that
+may happen twice.
 """
 
 import logging
@@ -19,14 +19,16 @@ from impasto.core.settings import Settings
 REAP_EVERY = 1.0
 CLEAN_EVERY = 600.0
 """Seconds."""
+STORAGE_AWAY = 60.0
+"""Seconds until a storage that could not be used is tried again."""
 ORPHAN = 3600.0
-"""Seconds after which what lies in the storage without a record counts as forgotten, and not as just being sent."""
+"""Seconds after which files without a record count as left behind, and not as just being sent."""
 
 log = logging.getLogger("impasto")
 
 
 class Reaper(threading.Thread):
-    """Reaps every second, cleans every ten minutes, until closed. `also` is called each time, first."""
+    """Reaps and clears every second, cleans every ten minutes, until closed. `also` is called each time, first."""
 
     def __init__(
         self, jobs: Jobs, storage: Storage, settings: Settings, also: Callable[[], object] = lambda: None
@@ -34,19 +36,20 @@ class Reaper(threading.Thread):
         super().__init__(name="reaper", daemon=True)
         self.jobs, self.storage, self.settings, self.also = jobs, storage, settings, also
         self._closing = threading.Event()
-        self._down, self._deaf_until = False, 0.0
+        self._down, self._deaf_until, self._clear_from = False, 0.0, 0.0
 
     def run(self) -> None:
         cleaned = time.monotonic()
         last = time.time()
         while not self._closing.wait(REAP_EVERY):
             asleep, last = time.time() - last > SILENCE, time.time()
-            if asleep or self._down:  # workers could not be heard: they have a moment to say that they live
+            if asleep or self._down:  # heartbeats could not be written: workers have a moment to catch up
                 self._deaf_until = last + SILENCE
             try:
                 self.also()
                 if last >= self._deaf_until:
                     self.jobs.reap()
+                self._clear()
                 if time.monotonic() - cleaned > CLEAN_EVERY:
                     cleaned = time.monotonic()
                     clean(self.jobs, self.storage, self.settings)
@@ -62,25 +65,45 @@ class Reaper(threading.Thread):
         self._closing.set()
         self.join()
 
+    def _clear(self) -> None:
+        """Clear, and let a storage that is away keep nobody from reaping."""
+        if time.monotonic() < self._clear_from:
+            return
+        try:
+            clear(self.jobs, self.storage)
+        except ImpastoError as error:
+            log.warning("%s", error)
+            self._clear_from = time.monotonic() + STORAGE_AWAY
+
+
+def clear(jobs: Jobs, storage: Storage) -> None:
+    """Erase what jobs that are over needed for their work alone: their inputs and their checkpoints."""
+    for job in jobs.store.list("to clear"):
+        storage.erase(f"jobs/{job.id}/inputs")
+        for attempt in range(1, job.attempt + 1):
+            storage.erase(f"jobs/{job.id}/{attempt}/state.pt")
+        files, sizes = (
+            {name: value for name, value in found.items() if name not in ("inputs", "state")}
+            for found in (job.files, job.sizes)
+        )
+        jobs.mark(job.id, cleared=True, inputs={}, files=files, sizes=sizes)
+
 
 def clean(jobs: Jobs, storage: Storage, settings: Settings) -> None:
-    """Erase uploads and results whose time is over, and what belongs to no record."""
+    """Erase jobs whose time is over, and files that belong to no record."""
     now = datetime.now(UTC)
     for job in _over(jobs):
         assert job.finished
         if now - job.finished > timedelta(hours=settings.keep_results):
             jobs.store.remove(job.id, expired=True)
             storage.erase(f"jobs/{job.id}")
-        elif job.inputs and now - job.finished > timedelta(hours=settings.keep_uploads):
-            storage.erase(f"jobs/{job.id}/inputs")
-            jobs.mark(job.id, inputs={})
     for id, newest in storage.groups("jobs").items():
         if now.timestamp() - newest > ORPHAN and not _known(jobs, id):
             storage.erase(f"jobs/{id}")
 
 
 def _over(jobs: Jobs) -> list[Job]:
-    """All that are over, a page after the other."""
+    """All jobs that are over."""
     found = []
     for status in ("succeeded", "failed", "canceled"):
         page = jobs.store.list(status)

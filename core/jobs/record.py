@@ -15,6 +15,11 @@ KINDS: tuple[Kind, ...] = ("gatys", "train")
 ACTIVE: tuple[Status, ...] = ("queued", "running")
 
 
+def new_id() -> str:
+    """128 random bits."""
+    return secrets.token_hex(16)
+
+
 class Progress(BaseModel):
     """How far a job has come."""
 
@@ -41,7 +46,7 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)  # a later version may have written it
 
-    id: str = Field(default_factory=lambda: secrets.token_hex(16), description="128 random bits: a secret")
+    id: str = Field(default_factory=new_id, description="a secret")
     kind: Kind
     params: dict[str, Any]
     inputs: dict[str, list[str]] = Field({}, description="storage keys, by what they are for")
@@ -49,17 +54,22 @@ class Job(BaseModel):
     webhook: str | None = None
     idempotency_key: str | None = None
     owner: str | None = Field(None, description="name of the key that it was submitted with")
+    client: str = Field("", description="the key or the network that it counts for; it gives no rights")
+    size: tuple[int, int] | None = Field(None, description="height and width to give the painting, if not the input's")
     request: str = Field("", description="id of the request that submitted it, as in the log")
     fingerprint: str = Field("", description="of what was sent: an idempotency key goes with one")
     created: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 
     status: Status = "queued"
+    turn: int = Field(0, description="place among the jobs that wait: those of one client have different turns")
     attempt: int = Field(0, description="times that a worker has claimed it")
     lost: int = Field(0, description="workers that it has lost")
     cancel: bool = Field(False, description="asked for")
     beat: float = Field(0, description="last sign of life, seconds since 1970")
     progress: Progress = Progress()
     files: dict[str, str] = Field({}, description="storage keys of what the worker wrote: result, preview, state …")
+    sizes: dict[str, int] = Field({}, description="bytes of these files, and of all inputs together as `inputs`")
+    cleared: bool = Field(False, description="it is over, and what only its work needed is erased")
     previews: int = Field(0, description="how many there have been; files has the last")
     error: Failure | None = None
     started: AwareDatetime | None = None
@@ -68,6 +78,7 @@ class Job(BaseModel):
     call_at: float = Field(0, description="the webhook's next call, not before; seconds since 1970")
     notified: bool = Field(False, description="the webhook has taken a call, or was given up")
     version: int = Field(0, description="raised by every change")
+    ended: int = Field(0, description="the version that it was over with")
 
     @property
     def over(self) -> bool:
@@ -75,11 +86,18 @@ class Job(BaseModel):
         return self.status not in ACTIVE
 
     @property
+    def stored(self) -> int:
+        """Bytes in the storage."""
+        return sum(self.sizes.values())
+
+    @property
     def lists(self) -> set[str]:
         """The lists that it stands in: see `Store.list`."""
         lists = {"all", self.status, f"{self.status} {self.kind}"}
         if self.owner:
             lists |= {f"{which} of {self.owner}" for which in lists}
+        if self.over and not self.cleared:
+            lists.add("to clear")
         return lists
 
     @property
@@ -107,20 +125,24 @@ def idempotency(key: str, owner: str | None) -> str:
 
 
 class News(BaseModel):
-    """News of a job from its worker: its progress, and the storage keys of files that are new since the last news."""
+    """News of a job from its worker: its progress, and the storage keys and bytes of files that are new since then."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     progress: Progress | None = None
     files: dict[str, str] = {}
+    sizes: dict[str, int] = {}
 
     def __or__(self, later: "News") -> "News":
-        return News(progress=later.progress or self.progress, files=self.files | later.files)
+        return News(
+            progress=later.progress or self.progress, files=self.files | later.files, sizes=self.sizes | later.sizes
+        )
 
     def changes(self, job: Job) -> dict[str, Any]:
         return {
             "progress": self.progress or job.progress,
             "files": job.files | self.files,
+            "sizes": job.sizes | self.sizes,
             "previews": job.previews + ("preview" in self.files),
         }
 
@@ -151,6 +173,9 @@ class Store(Protocol):
 
     def count(self, name: str) -> int:
         """How many jobs a list has."""
+
+    def stored(self, client: str) -> int:
+        """The bytes that the jobs of a client have in the storage: the sum of `Job.stored`."""
 
     def webhook_clients(self, by: float) -> Sequence[str]:
         """Clients with a webhook that is to be called by that time, seconds since 1970. In no order."""

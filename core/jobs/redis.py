@@ -20,6 +20,15 @@ PREFIX = "impasto:"
 PATIENCE = 1.0
 """Seconds that a connection, and an answer, may take."""
 
+COUNT_STORED = """
+local function count_stored(client, more)
+    if more ~= 0 and redis.call('HINCRBY', 'impasto:stored', client, string.format('%.0f', more)) == 0 then
+        redis.call('HDEL', 'impasto:stored', client)
+    end
+end
+"""
+"""Adds to the bytes that a client has stored."""
+
 SCHEDULE = """
 local function schedule(job, due)
     local webhooks = 'impasto:webhooks:' .. job.client
@@ -37,6 +46,7 @@ end
 # KEYS: none, since all of them follow from the arguments; one Redis, not a cluster.
 ADD = (
     SCHEDULE
+    + COUNT_STORED
     + """
 local job = cjson.decode(ARGV[1])
 if redis.call('EXISTS', 'impasto:job:' .. job.id) == 1 then return false end
@@ -48,12 +58,14 @@ redis.call('HSET', 'impasto:job:' .. job.id, 'record', job.record, 'version', jo
 for _, list in ipairs(job.lists) do redis.call('ZADD', 'impasto:list:' .. list, job.created, job.id) end
 if job.due then schedule(job, job.due) end
 for _, name in ipairs(job.names) do redis.call('SET', 'impasto:name:' .. name, job.id) end
+count_stored(job.stored_by, job.stored)
 return false
 """
 )
 
 REPLACE = (
     SCHEDULE
+    + COUNT_STORED
     + """
 local old, new = cjson.decode(ARGV[1]), cjson.decode(ARGV[2])
 if redis.call('HGET', 'impasto:job:' .. old.id, 'version') ~= old.version then return 0 end
@@ -63,12 +75,14 @@ for _, list in ipairs(new.lists) do redis.call('ZADD', 'impasto:list:' .. list, 
 if old.due ~= new.due then schedule(new, new.due) end
 for _, name in ipairs(old.names) do redis.call('DEL', 'impasto:name:' .. name) end
 for _, name in ipairs(new.names) do redis.call('SET', 'impasto:name:' .. name, new.id) end
+count_stored(new.stored_by, new.stored - old.stored)
 return 1
 """
 )
 
 REMOVE = (
     SCHEDULE
+    + COUNT_STORED
     + """
 local job = cjson.decode(ARGV[1])
 if redis.call('HGET', 'impasto:job:' .. job.id, 'version') ~= job.version then return 0 end
@@ -77,6 +91,7 @@ for _, list in ipairs(job.lists) do redis.call('ZREM', 'impasto:list:' .. list, 
 if job.due then schedule(job, nil) end
 for _, name in ipairs(job.names) do redis.call('DEL', 'impasto:name:' .. name) end
 if ARGV[2] ~= '' then redis.call('SET', 'impasto:expired:' .. job.id, '1', 'EX', ARGV[2]) end
+count_stored(job.stored_by, -job.stored)
 return 1
 """
 )
@@ -141,6 +156,11 @@ class RedisStore:
             found: Any = self._redis.zcard(f"{PREFIX}list:{name}")
             return int(found)
 
+    def stored(self, client: str) -> int:
+        with _errors():
+            found: Any = self._redis.hget(f"{PREFIX}stored", client)
+            return int(found) if found else 0
+
     def webhook_clients(self, by: float) -> builtins.list[str]:
         with _errors():
             found: Any = self._redis.zrangebyscore(f"{PREFIX}webhooks", "-inf", by)
@@ -191,6 +211,8 @@ def _packed(job: Job) -> str:
         "created": repr(job.created.timestamp()),
         "lists": sorted(job.lists),
         "names": sorted(job.names),
+        "stored_by": job.client,
+        "stored": job.stored,
         "client": job.webhook_client,
         "record": job.model_dump_json(),
     }

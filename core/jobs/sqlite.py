@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, version INTEGER NOT NULL, 
 CREATE TABLE IF NOT EXISTS lists (
     name TEXT NOT NULL, created TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (name, created, id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS stored (client TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS webhooks (
     client TEXT NOT NULL, due REAL NOT NULL, id TEXT NOT NULL, PRIMARY KEY (client, due, id)
 ) WITHOUT ROWID;
@@ -60,6 +61,7 @@ class SqliteStore:
                     return str(row[0])
             db.execute("INSERT INTO jobs VALUES (?, ?, ?)", (job.id, job.version, job.model_dump_json()))
             self._enlist(db, job, job.lists)
+            self._count_stored(db, job.client, job.stored)
             self._schedule(db, None, job)
             db.executemany("INSERT INTO names VALUES (?, ?)", [(name, job.id) for name in job.names])
             return None
@@ -83,6 +85,7 @@ class SqliteStore:
             if done:
                 self._delist(db, old, old.lists - new.lists)
                 self._enlist(db, new, new.lists - old.lists)
+                self._count_stored(db, new.client, new.stored - old.stored)
                 self._schedule(db, old, new)
                 db.executemany("DELETE FROM names WHERE name = ?", [(name,) for name in old.names - new.names])
             return bool(done)
@@ -96,6 +99,7 @@ class SqliteStore:
             job = Job.model_validate_json(row[0])
             db.execute("DELETE FROM jobs WHERE id = ?", (id,))
             self._delist(db, job, job.lists)
+            self._count_stored(db, job.client, -job.stored)
             self._schedule(db, job, None)
             db.executemany("DELETE FROM names WHERE name = ?", [(name,) for name in job.names])
             db.execute("DELETE FROM expired WHERE at < ?", (now - REMEMBERED,))
@@ -118,6 +122,11 @@ class SqliteStore:
     def count(self, name: str) -> int:
         with self._errors(), self._lock:
             return int(self._db.execute("SELECT count(*) FROM lists WHERE name = ?", (name,)).fetchone()[0])
+
+    def stored(self, client: str) -> int:
+        with self._errors(), self._lock:
+            row = self._db.execute("SELECT bytes FROM stored WHERE client = ?", (client,)).fetchone()
+        return int(row[0]) if row else 0
 
     def webhook_clients(self, by: float) -> builtins.list[str]:
         with self._errors(), self._lock:
@@ -167,6 +176,12 @@ class SqliteStore:
     def _delist(self, db: sqlite3.Connection, job: Job, lists: set[str]) -> None:
         rows = [(name, _created(job), job.id) for name in lists]
         db.executemany("DELETE FROM lists WHERE name = ? AND created = ? AND id = ?", rows)
+
+    def _count_stored(self, db: sqlite3.Connection, client: str, more: int) -> None:
+        if more:
+            added = "ON CONFLICT (client) DO UPDATE SET bytes = bytes + excluded.bytes"
+            db.execute(f"INSERT INTO stored VALUES (?, ?) {added}", (client, more))
+            db.execute("DELETE FROM stored WHERE client = ? AND bytes = 0", (client,))
 
     def _schedule(self, db: sqlite3.Connection, old: Job | None, new: Job | None) -> None:
         """Move a job's webhook from the time that it was due to the time that it is due now."""

@@ -10,7 +10,7 @@ one compare-and-set on the record, of which id, status, attempt and version must
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,8 @@ HEARTBEAT = 5.0
 """Seconds between two signs of life, at most."""
 LEASE = 30.0
 """Seconds of silence after which a worker has lost its job."""
+QUEUE = 10_000
+"""Queued jobs of a kind that take turns: how many may be queued is less, and set."""
 SILENCE = 10.0
 """Seconds of silence after which nobody waits for a worker to cancel: two heartbeats."""
 LOSSES = 3
@@ -34,10 +36,11 @@ class Jobs:
         self.store, self.clock = store, clock
 
     def submit(self, job: Job) -> Job:
-        """Keep a new job, or give back the one that the same idempotency key was used for before.
+        """Keep a new job in its turn, or return the one that the same idempotency key was used for before.
 
         Raises Conflict where that one was for something else, or another job is about to publish the same style.
         """
+        job = job.model_copy(update={"turn": self._turn(job)})
         holder = self.store.add(job)
         if holder is None:
             return job
@@ -82,11 +85,15 @@ class Jobs:
         )
 
     def claim_next(self, kind: Kind) -> Job | None:
-        """Take the oldest queued job of a kind."""
-        for queued in self.store.list(f"queued {kind}"):
+        """Take the queued job of a kind whose turn it is: of the lowest turn the oldest."""
+        for queued in sorted(self.queued(kind), key=lambda job: job.turn):
             if job := self.claim(queued.id):
                 return job
         return None
+
+    def queued(self, kind: Kind) -> Sequence[Job]:
+        """The jobs of a kind that wait for a worker, the oldest first."""
+        return self.store.list(f"queued {kind}", limit=QUEUE)
 
     def beat(self, mine: Job, news: News = NOTHING_NEW) -> Job | None:
         """A sign of life. Gives the record, whose `cancel` says what to do; None when the job was lost."""
@@ -134,8 +141,17 @@ class Jobs:
         )
 
     def mark(self, id: str, **changes: Any) -> Job | None:
-        """Change what belongs to no state, whatever the state is: `inputs` that were erased, a webhook `notified`."""
+        """Change what belongs to no state, whatever the state is: files that were erased, a webhook `notified`."""
         return self._change(id, lambda job: True, lambda job: changes)
+
+    def _turn(self, job: Job) -> int:
+        """The turn of a new job: after those of its client that wait, and not before the turn that it is now.
+
+        Of many jobs of one client the first comes next to a single job of another, the second after it.
+        """
+        queued = self.queued(job.kind)
+        now = min((other.turn for other in queued), default=0)
+        return max([now, *(other.turn + 1 for other in queued if other.client == job.client)])
 
     def _lost(self, job: Job) -> dict[str, Any]:
         if job.cancel:
@@ -175,6 +191,8 @@ class Jobs:
             if not allowed(job):
                 return None
             changed = job.model_copy(update={**changes(job), "version": job.version + 1})
+            if changed.over and not job.over:
+                changed = changed.model_copy(update={"ended": changed.version})
             if self.store.replace(job, changed):
                 return changed
 

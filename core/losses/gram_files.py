@@ -8,9 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,6 +21,7 @@ from impasto.core.losses.recolour import Colours, colours_of
 from impasto.core.losses.style_image import StyleImage
 from impasto.core.losses.terms import gram
 from impasto.core.nets.vgg import VGG16
+from impasto.core.pictures.codec import resize_short
 from impasto.core.pictures.tensors import to_tensor
 
 
@@ -47,10 +46,7 @@ class StyleTargets:
 def style_targets(picture: StyleImage, size: int, scales: int, layers: Iterable[str], vgg: VGG16) -> StyleTargets:
     """Compute the targets of a picture with its short side resized to `size` px, at so many scales."""
     layers = list(layers)
-    image = Image.fromarray(picture.rgb)
-    scale = size / min(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
-    pixels = to_tensor(np.array(image), vgg.mean.device)
+    pixels = to_tensor(resize_short(picture.rgb, size), vgg.mean.device)
     colours = colours_of(pixels[0])
     grams = []
     with torch.no_grad():

@@ -19,7 +19,17 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from impasto.core.errors import BadParameter, BadPicture, NotFound
 from impasto.core.pictures.alpha import spread_colours
 from impasto.core.pictures.colour import in_mode, to_srgb
-from impasto.core.pictures.guard import DEFAULT_LIMITS, OWN, UNENDED, Limits, check, check_pixels, fit, opened
+from impasto.core.pictures.guard import (
+    DEFAULT_LIMITS,
+    OWN,
+    UNENDED,
+    Limits,
+    check,
+    check_pixels,
+    fit,
+    opened,
+    with_short_side,
+)
 from impasto.core.pictures.jpeg import check_whole
 
 Format = Literal["png", "jpeg", "webp"]
@@ -159,6 +169,12 @@ def _lanczos(array: NDArray[Any], height: int, width: int) -> Image.Image:
 def _rounded(levels: NDArray[np.float32]) -> Bytes:
     rounded: Bytes = np.clip(levels + 0.5, 0, 255).astype(np.uint8)
     return rounded
+
+
+def resize_short(rgb: Bytes, size: int) -> Bytes:
+    """A style's picture with its shorter side at `size` px: Lanczos over all pixels, uint8 (H, W, 3) -> the same."""
+    height, width = with_short_side(rgb.shape[0], rgb.shape[1], size)
+    return np.array(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _array(image: Image.Image, new: Callable[[tuple[int, ...]], Bytes]) -> Bytes:

@@ -156,6 +156,12 @@ def fit(height: int, width: int, max_side: int) -> tuple[int, int]:
     return max(1, round(height * max_side / longest)), max(1, round(width * max_side / longest))
 
 
+def with_short_side(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) at the same aspect ratio, the shorter side `size`: enlarged where it is smaller."""
+    scale = size / min(height, width)
+    return round(height * scale), round(width * scale)
+
+
 def _check_bytes(data: bytes, limits: Limits) -> None:
     if not data:
         raise BadPicture(f"The file is empty. Send a {READABLE} picture.")

@@ -16,7 +16,7 @@ from impasto.core.params import GatysParams, TrainJobParams
 from impasto.core.pictures.codec import Picture, encode
 from impasto.core.recipes import recipe
 from impasto.core.settings import ROOT, Settings
-from impasto.worker.jobs.attempt import run_job
+from impasto.worker.jobs.attempt import run_next
 
 
 def with_our_styles(settings: Settings) -> Settings:
@@ -51,7 +51,7 @@ class Place:
 
     def begin(self, job: Job) -> None:
         thread = threading.Thread(
-            target=run_job, args=(job.id, self.jobs, self.storage, self.settings, self.stopping.is_set)
+            target=run_next, args=(job.kind, self.jobs, self.storage, self.settings, self.stopping.is_set)
         )
         thread.start()
         self.threads.append(thread)
@@ -62,7 +62,7 @@ class Place:
             assert not thread.is_alive()
 
     def run(self, job: Job) -> Job:
-        run_job(self.jobs.submit(job).id, self.jobs, self.storage, self.settings)
+        run_next(self.jobs.submit(job).kind, self.jobs, self.storage, self.settings)
         return self.jobs.get(job.id)
 
 

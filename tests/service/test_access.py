@@ -265,7 +265,7 @@ def test_tokens_come_back_with_time(monkeypatch):
 
 
 def test_as_many_jobs_wait_as_may(settings, png):
-    with opened(settings, queued_gatys=2) as client:
+    with opened(settings, queued_gatys=4) as client:  # half of them one client's
         first = submit(client, png, {"Idempotency-Key": "one"})
         assert [first.status_code, submit(client, png).status_code] == [202, 202]
         full = submit(client, png)
@@ -284,7 +284,7 @@ def test_one_key_has_half_of_the_places_at_most(settings, tmp_path, png):
 
 
 def test_a_nearly_full_disk_takes_no_jobs_and_paints_on(settings, png, monkeypatch):
-    usage = space.shutil.disk_usage("/")._replace(total=1000, used=960, free=40)
+    usage = space.shutil.disk_usage("/")._replace(total=1_000_000, used=960_000, free=40_000)
     monkeypatch.setattr(space.shutil, "disk_usage", lambda path: usage)
     with opened(settings, min_free=Settings.model_fields["min_free"].default) as client:
         full = submit(client, png)

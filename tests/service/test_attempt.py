@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from impasto.core.errors import NotFound
+from impasto.core.jobs.reaper import clear
 from impasto.core.jobs.record import Job
 from impasto.core.nets.checkpoints import Zoo, read_card
 from impasto.core.pictures.codec import decode
@@ -50,6 +51,7 @@ def test_a_training_is_in_the_zoo_at_once(runner, photo, tmp_path):
     assert entry.card.params.steps == 3
     assert runner.storage.get(done.files["result"]) == entry.path.read_bytes()
     assert read_card(entry.path) == entry.card
+    clear(runner.jobs, runner.storage)
     with pytest.raises(NotFound):
         runner.storage.get(f"jobs/{done.id}/1/state.pt")
 
@@ -151,9 +153,9 @@ def test_a_child_ends_with_whoever_started_it(runner, photo, tmp_path):
     code = (
         "import sys; from impasto.core.settings import Settings; from impasto.core.jobs.transitions import Jobs;"
         "from impasto.core.jobs.open import open_store; from impasto.core.jobs.storage import open_storage;"
-        "from impasto.worker.jobs.attempt import run_job;"
+        "from impasto.worker.jobs.attempt import run_next;"
         "s = Settings.model_validate_json(sys.argv[1]);"
-        "run_job(sys.argv[2], Jobs(open_store(s.store)), open_storage(s.storage), s)"
+        "run_next('gatys', Jobs(open_store(s.store)), open_storage(s.storage), s)"
     )
     worker = subprocess.Popen([sys.executable, "-c", code, runner.settings.model_dump_json(), job.id], cwd=ROOT)
     while not (orphans := children()):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from impasto.core.errors import Conflict, Gone, ImpastoError, NoSpace, NotFound, Unavailable
 from impasto.core.files import replacing, write_bytes
-from impasto.core.jobs.record import Failure, Job, News, Status
+from impasto.core.jobs.record import Failure, Job, Kind, News, Status
 from impasto.core.jobs.storage import Storage
 from impasto.core.jobs.transitions import HEARTBEAT, Jobs
 from impasto.core.logs import request_id
@@ -34,15 +34,17 @@ STALE = 3600.0
 log = logging.getLogger("impasto")
 
 
-def run_job(
-    id: str, jobs: Jobs, storage: Storage, settings: Settings, should_stop: Callable[[], bool] = lambda: False
-) -> None:
-    """Do one job from its last checkpoint. One that is not queued is left alone: another worker has it, or it is over.
+def run_next(
+    kind: Kind, jobs: Jobs, storage: Storage, settings: Settings, should_stop: Callable[[], bool] = lambda: False
+) -> bool:
+    """Do the job of this kind whose turn it is, from its last checkpoint. Return whether there was one.
 
     When `should_stop` becomes true, the job goes back to the queue with its state.
     """
-    if mine := jobs.claim(id):
+    mine = jobs.claim_next(kind)
+    if mine:
         Attempt(mine, jobs, storage, settings, should_stop).run()
+    return mine is not None
 
 
 def clear_work(folder: Path) -> None:
@@ -110,7 +112,7 @@ class Attempt:
             while True:
                 message = child.message(timeout=0.25)
                 if message:
-                    self.heartbeat.tell(News(progress=message.progress, files=self._keep(message.files)))
+                    self.heartbeat.tell(News(progress=message.progress) | self._keep(message.files))
                     if message.ending:
                         return message
                 if self.heartbeat.lost:
@@ -131,15 +133,16 @@ class Attempt:
         log.error("job %s: its process ended with %s", self.mine.id, child.returncode)
         return Message()
 
-    def _keep(self, files: dict[str, str]) -> dict[str, str]:
-        """Upload files, and return their keys. While there is no room a preview is left out, and a result waits."""
-        keys = {}
+    def _keep(self, files: dict[str, str]) -> News:
+        """Upload files, and return their keys and sizes. While there is no room a preview is left out, and a result
+        waits."""
+        keys, sizes = dict[str, str](), dict[str, int]()
         for name, file in files.items():
             key = f"jobs/{self.mine.id}/{self.mine.attempt}/{name}{Path(file).suffix}"
             while name not in keys:
                 try:
                     self.storage.put(key, self.folder / file)
-                    keys[name] = key
+                    keys[name], sizes[name] = key, (self.folder / file).stat().st_size
                 except (NoSpace, Unavailable) as error:
                     if name != "result":
                         log.warning("job %s goes on without its %s: %s", self.mine.id, name, error)
@@ -148,7 +151,7 @@ class Attempt:
                         raise
                     log.warning("job %s waits with its result: %s", self.mine.id, error)
                     time.sleep(2)
-        return keys
+        return News(files=keys, sizes=sizes)
 
     def _end(self, message: Message) -> None:
         """Make the last transition, and repeat it until the store has taken it."""
@@ -165,10 +168,7 @@ class Attempt:
                 except Conflict as taken:
                     ending, error = "failed", Failure(code=taken.code, message=taken.message)
             ended = self._persist(lambda: self.jobs.finish(self.mine, ending, news, error))
-            if ended:
-                for attempt in range(1, self.mine.attempt + 1):  # no attempt will go on from there
-                    self.storage.erase(f"jobs/{self.mine.id}/{attempt}/state.pt")
-            elif published and self._status() in (None, "canceled"):
+            if not ended and published and self._status() in (None, "canceled"):
                 published.unlink(missing_ok=True)
                 _publisher(published).unlink(missing_ok=True)
             log.info("job %s %s", self.mine.id, ending)

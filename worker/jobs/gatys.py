@@ -9,7 +9,7 @@ from impasto.core.jobs.record import Progress
 from impasto.core.losses.networks import load_loss_networks
 from impasto.core.losses.style_image import read_style_image
 from impasto.core.params import GatysParams
-from impasto.core.pictures.codec import encode, read_picture
+from impasto.core.pictures.codec import Picture, encode, read_picture, resize
 from impasto.worker.jobs.device import free_device
 from impasto.worker.jobs.protocol import PLOT_EVERY, PREVIEW_EVERY, Context, Message
 from impasto.worker.training.losses_csv import Step, log_step, start_log
@@ -36,6 +36,8 @@ def paint(context: Context) -> Message:
             state=reporter.state,
             save_every=context.settings.save_every,
         )
+    if context.job.size:  # the photograph was stored at the size that is optimised
+        painting = Picture(resize(painting.rgb, *context.job.size))
     if context.order == "stop":
         return Message(ending="stopped", files=reporter.state_files())
     write_bytes(context.folder / "result.png", encode(painting, "png"))

@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from impasto.core.errors import BadParameter, NotFound
 from impasto.core.gatys import optimise as gatys
-from impasto.core.gatys.optimise import optimised, paint_pixels
+from impasto.core.gatys.optimise import paint_pixels
+from impasto.core.gatys.size import optimised
 from impasto.core.gatys.state import Run
 from impasto.core.gatys.style import Style, blended, find_style
 from impasto.core.losses.gram_files import StyleTargets, style_targets

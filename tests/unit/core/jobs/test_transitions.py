@@ -95,7 +95,7 @@ def test_a_job_is_claimed_once_by_many(jobs):
 
 
 def test_the_oldest_is_next_and_kinds_are_apart(jobs):
-    new, old = job(2), job(1)
+    new, old = job(2, client="ann"), job(1, client="bob")
     training = job(0, kind="train")
     for sent in (new, training, old):
         jobs.submit(sent)
