@@ -45,14 +45,14 @@ ANSWERS: dict[type[ImpastoError], tuple[int, str]] = {
         "a name that is taken, an idempotency key of another job, or a file that the job does not have, or not yet",
     ),
     Gone: (410, "the job has expired"),
-    TooLarge: (413, "over a limit on bytes or pixels; of a picture `max_side` or `paint_size` says what would do"),
+    TooLarge: (413, "over a limit on bytes, pixels, memory or time; `paint_size`, `scale_to` or a job's parameters say what would do"),
     UnsupportedFormat: (415, "a kind of file that is not read here"),
     BadParameter: (422, "a parameter that is wrong, missing or unknown"),
     TooMany: (429, "too many requests; come back after `Retry-After` seconds"),
     BadCheckpoint: (500, "a file of weights is not what it says it is"),
     Busy: (503, "too much is under way; come back after `Retry-After` seconds"),
     Unavailable: (503, "the store or the storage is away, or the service is being stopped"),
-    NoSpace: (507, "the disk is full"),
+    NoSpace: (507, "the disk is full, or the jobs of this client store as much as they may"),
 }
 """The status of each error, and when it is answered."""
 

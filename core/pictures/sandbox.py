@@ -184,7 +184,7 @@ class _Answer(BaseModel):
     alpha: bool = False
     error: Literal["BadPicture", "UnsupportedFormat", "TooLarge"] | None = None
     message: str = ""
-    extra: dict[Literal["limit", "actual", "max_side"], int | float] = {}
+    extra: dict[Literal["limit", "actual", "scale_to"], int | float] = {}
 
 
 _ERRORS = {kind.__name__: kind for kind in (BadPicture, UnsupportedFormat, TooLarge)}
