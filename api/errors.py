@@ -45,7 +45,11 @@ ANSWERS: dict[type[ImpastoError], tuple[int, str]] = {
         "a name that is taken, an idempotency key of another job, or a file that the job does not have, or not yet",
     ),
     Gone: (410, "the job has expired"),
-    TooLarge: (413, "over a limit on bytes, pixels, memory or time; `paint_size`, `scale_to` or a job's parameters say what would do"),
+    TooLarge: (
+        413,
+        "over a limit on bytes, pixels, memory or time; of a picture `scale_to` or `paint_size` says what would do, of "
+        "a job its parameters",
+    ),
     UnsupportedFormat: (415, "a kind of file that is not read here"),
     BadParameter: (422, "a parameter that is wrong, missing or unknown"),
     TooMany: (429, "too many requests; come back after `Retry-After` seconds"),

@@ -6,7 +6,7 @@ message. A message says what was wrong, the value, the limit and what to do; `ex
     ImpastoError
     ├── BadPicture             bytes that are not a picture, or a broken one
     ├── UnsupportedFormat      a kind of file that is not read here
-    ├── TooLarge               over a limit on bytes or pixels
+    ├── TooLarge               over a limit on bytes, pixels, memory or time
     ├── BadParameter           a value outside what is allowed
     ├── NotFound               no model, style or file of that name
     ├── Gone                   a job that has expired
@@ -16,7 +16,7 @@ message. A message says what was wrong, the value, the limit and what to do; `ex
     ├── Busy                   too much work is waiting already
     ├── TooMany                more requests than one client may make
     ├── BadCheckpoint          a file of weights that is not what it says it is
-    ├── NoSpace                the disk is full
+    ├── NoSpace                the disk is full, or one client's share of it
     └── Unavailable            something that has to be fetched, installed or running first
 """
 
