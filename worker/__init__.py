@@ -1,1 +1,1 @@
-"""Slow work: training. Knows core, and nothing of the web."""
+"""Slow work: jobs and training. It knows core, and nothing of the web."""
