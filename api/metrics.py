@@ -81,7 +81,11 @@ class Look(Collector):
         yield GaugeMetricFamily("impasto_ready", "A model is loaded", studio.state == "ready")
         working = GaugeMetricFamily("impasto_working", "Requests at work", labels=["kind"])
         waiting = GaugeMetricFamily("impasto_waiting", "Requests in the queue", labels=["kind"])
-        for kind, slots in (("paint", studio.slots), ("example", studio.gallery), ("submit", self.submissions.slots)):
+        for kind, slots in (
+            ("paint", studio.slots),
+            ("example", studio.example_slots),
+            ("submit", self.submissions.slots),
+        ):
             working.add_metric([kind], slots.running)
             waiting.add_metric([kind], slots.waiting)
         yield from (working, waiting)

@@ -63,7 +63,7 @@ async def example(
         return Response(status_code=304, headers=headers)
     data = await run_in_threadpool(studio.examples.kept, key)
     request.app.state.metrics.cache("example", data is not None)
-    data = data or await studio.gallery.run(lambda: studio.examples.make(path, key), request, caller.client)
+    data = data or await studio.example_slots.run(lambda: studio.examples.make(path, key), request, caller.client)
     return Response(data, media_type="image/webp", headers=headers)
 
 

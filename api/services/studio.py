@@ -62,7 +62,7 @@ class Studio:
         self.budget = Budget(settings.memory, settings.max_seconds, settings.max_painted)
         self.on_engine: Callable[[str, float], None] = lambda model, seconds: None
         self.slots = Slots(settings.slots, settings.queue)
-        self.gallery = Slots(1, 1000)  # its pictures are small, come in dozens, and keep no painting waiting
+        self.example_slots = Slots(1, 1000)  # its pictures are small, come in dozens, and keep no painting waiting
         self.engine = open_engine(settings)
         self.examples = Examples(self.engine, settings.cache_folder)
         self.uploads = UploadCache()
@@ -72,13 +72,13 @@ class Studio:
     @property
     def busy(self) -> bool:
         """Whether something is being painted."""
-        return bool(self.slots.taken or self.gallery.taken)
+        return bool(self.slots.taken or self.example_slots.taken)
 
     def close(self) -> None:
         """Let what is being painted end, and forget what waits."""
         self._closing.set()
         self.slots.close()
-        self.gallery.close()
+        self.example_slots.close()
 
     def warm(self) -> None:
         """Have a decoder and a model ready, so that a first picture need not wait. Never raises."""

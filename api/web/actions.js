@@ -2,7 +2,7 @@
 
 import { key, paint } from "./api.js";
 import { $, h, save, say, showIn } from "./dom.js";
-import * as easel from "./easel.js";
+import * as painting from "./paint.js";
 import * as gallery from "./gallery.js";
 import { stem } from "./picture.js";
 import { pixels, time, title } from "./words.js";
@@ -17,25 +17,25 @@ export function start() {
   $("#curl").addEventListener("click", () => working($("#curl"), copyCurl));
   $("#compare").addEventListener("click", compare);
   $("#sheet-save").addEventListener("click", () => sheet && save(sheet.blob, sheet.name));
-  easel.pictureChanged(ready);
+  painting.pictureChanged(ready);
   gallery.changed(ready);
   ready();
 }
 
 function ready() {
-  for (const button of document.querySelectorAll(".actions button")) button.disabled = !easel.now.picture;
+  for (const button of document.querySelectorAll(".actions button")) button.disabled = !painting.now.picture;
 }
 
 /** The painting at its full size, as the service makes it. */
 async function download(format) {
-  const { picture } = easel.now;
-  const response = await paint("stylize", picture, { ...easel.params(), format });
+  const { picture } = painting.now;
+  const response = await paint("stylize", picture, { ...painting.params(), format });
   save(await response.blob(), `${stem(picture.name)}-${gallery.choice().style}.${SUFFIX[format]}`);
 }
 
 async function copyCurl() {
-  const { picture } = easel.now;
-  const query = new URLSearchParams(easel.params());
+  const { picture } = painting.now;
+  const query = new URLSearchParams(painting.params());
   const url = new URL("stylize", location.href);
   const bearer = key() ? ' -H "Authorization: Bearer $IMPASTO_KEY"' : "";
   const line = `curl${bearer} -F ${quoted(`image=@${named(picture.name)}`)} ${quoted(`${url.origin}${url.pathname}?${query}`)} -o painted.png`;
@@ -64,8 +64,8 @@ function selected(text) {
 
 /** The chosen style by every network that has learned it. */
 async function compare() {
-  const { picture } = easel.now;
-  const { arch, dataset, ...wanted } = easel.params(); // of all networks and datasets
+  const { picture } = painting.now;
+  const { arch, dataset, ...wanted } = painting.params(); // of all networks and datasets
   const { style } = wanted;
   const dialog = $("#sheet");
   const told = $("[role=status]", dialog);

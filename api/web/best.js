@@ -1,8 +1,8 @@
-// The second room's form: a picture, a style, and off it goes to be painted in pixels.
+// The second section's form: a picture, a style, and off it goes to be painted in pixels.
 
 import { fixed, json, paint, Problem } from "./api.js";
 import { $, h, say } from "./dom.js";
-import * as easel from "./easel.js";
+import * as painting from "./paint.js";
 import { number, radios, styles, submits, well } from "./fields.js";
 import * as gallery from "./gallery.js";
 import { open, small, stem } from "./picture.js";
@@ -18,7 +18,7 @@ let photograph;
 
 export async function enter() {
   if (!photograph) await build();
-  if (photograph && easel.now.picture && easel.now.picture !== picture) use(easel.now.picture);
+  if (photograph && painting.now.picture && painting.now.picture !== picture) use(painting.now.picture);
 }
 
 function use(next) {

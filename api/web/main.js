@@ -1,41 +1,41 @@
-// The page's beginning: its rooms, and what each starts with.
+// The page's beginning: its sections, and what each starts with.
 
 import * as actions from "./actions.js";
 import { keyField, limits } from "./api.js";
 import { $, say } from "./dom.js";
-import * as easel from "./easel.js";
+import * as painting from "./paint.js";
 import * as gallery from "./gallery.js";
 
-const rooms = [...document.querySelectorAll(".room")];
+const sections = [...document.querySelectorAll(".section")];
 const entered = {
-  best: () => import("./best.js").then((room) => room.enter()),
-  teach: () => import("./teach.js").then((room) => room.enter()),
+  best: () => import("./best.js").then((section) => section.enter()),
+  teach: () => import("./teach.js").then((section) => section.enter()),
 };
 
 function enter() {
   const name = location.hash.slice(1);
   if (name === "main") return;
-  const room = rooms.find((one) => one.dataset.room === name) ?? rooms[0];
-  const other = room.hidden;
-  for (const one of rooms) one.hidden = one !== room;
+  const section = sections.find((one) => one.dataset.section === name) ?? sections[0];
+  const other = section.hidden;
+  for (const one of sections) one.hidden = one !== section;
   for (const link of document.querySelectorAll("nav a")) {
-    if (link.hash === `#${room.dataset.room}`) link.setAttribute("aria-current", "page");
+    if (link.hash === `#${section.dataset.section}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  document.title = room === rooms[0] ? "Impasto" : `${$("h1", room).textContent.replace(".", "")} · Impasto`;
+  document.title = section === sections[0] ? "Impasto" : `${$("h1", section).textContent.replace(".", "")} · Impasto`;
   if (other) scrollTo(0, 0);
-  entered[room.dataset.room]?.();
+  entered[section.dataset.section]?.();
 }
 
 addEventListener("hashchange", enter);
 keyField();
-easel.start();
+painting.start();
 actions.start();
 enter();
 
 gallery.load().then(
   () => {
-    easel.demoIfEmpty();
+    painting.demoIfEmpty();
     if (!gallery.all().length) say($("#told"), "No network has been trained yet: teach it a style first.", "error");
   },
   (problem) => say($("#told"), problem.message, "error"),

@@ -1,4 +1,4 @@
-// The third room's form: a painting, a name, photographs to learn on.
+// The third section's form: a painting, a name, photographs to learn on.
 
 import { fixed, json, limits, Problem } from "./api.js";
 import { $, h, say } from "./dom.js";

@@ -1,4 +1,4 @@
-// The jobs of this browser, in the rooms that they belong to, followed until they are over.
+// The jobs of this browser, in the sections that they belong to, followed until they are over.
 
 import { ask } from "./api.js";
 import { card } from "./card.js";
@@ -8,7 +8,7 @@ import * as gallery from "./gallery.js";
 import { forget, inOtherTabs, list } from "./remember.js";
 import { known } from "./words.js";
 
-const ROOMS = { gatys: "best", train: "teach" };
+const SECTIONS = { gatys: "best", train: "teach" };
 const EMPTY = {
   gatys: "Paintings that are under way, and those that are done, hang here. You may close the page: they go on.",
   train: "Styles that are being learned stand here. You may close the page: they go on.",
@@ -28,17 +28,17 @@ export function sync() {
     if (!entries.some((entry) => entry.id === id)) drop(id, article);
   }
   for (const entry of entries.toReversed()) {
-    if (cards.has(entry.id) || !ROOMS[entry.kind]) continue;
+    if (cards.has(entry.id) || !SECTIONS[entry.kind]) continue;
     const article = card(entry, {
       changed: (job) => note(entry, job),
       gone: () => { forget(entry.id); sync(); },
       done: (job) => (entry.kind === "gatys" ? savers(job, entry) : painter(job)),
     });
     cards.set(entry.id, article);
-    $(`#${ROOMS[entry.kind]}-works`).prepend(article);
+    $(`#${SECTIONS[entry.kind]}-works`).prepend(article);
   }
-  for (const [kind, room] of Object.entries(ROOMS)) {
-    const place = $(`#${room}-works`);
+  for (const [kind, section] of Object.entries(SECTIONS)) {
+    const place = $(`#${section}-works`);
     $(".empty", place)?.remove();
     if (!$("article", place)) place.append(h("p", { class: "empty soft" }, EMPTY[kind]));
   }
@@ -59,11 +59,11 @@ function note(entry, job) {
   dots();
 }
 
-/** A mark beside the room where something is at work. */
+/** A mark beside the section where something is at work. */
 function dots() {
-  for (const [kind, room] of Object.entries(ROOMS)) {
+  for (const [kind, section] of Object.entries(SECTIONS)) {
     const busy = [...states.values()].some((state) => state.kind === kind && !over(state));
-    $(`nav [href="#${room}"] .dot`).hidden = !busy;
+    $(`nav [href="#${section}"] .dot`).hidden = !busy;
   }
 }
 

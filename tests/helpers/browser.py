@@ -53,8 +53,8 @@ class Visitor:
         page.goto(self.url, wait_until="domcontentloaded")
         return page
 
-    def enter(self, room: str) -> None:
-        self.page.locator(f'nav a[href="#{room}"]').click()
+    def enter(self, section: str) -> None:
+        self.page.locator(f'nav a[href="#{section}"]').click()
 
     def paints(self, file: object = None) -> None:
         """Give it a picture, the cat unless told, and wait for the painting."""

@@ -327,18 +327,18 @@ def test_a_service_that_stops_in_mid_request_and_comes_back(browser, place, tmp_
         service.terminate()
 
 
-def test_without_jobs_there_are_no_rooms_for_them(browser, place, tmp_path):
+def test_without_jobs_there_are_no_sections_for_them(browser, place, tmp_path):
     service = Service(place.model_copy(update={"jobs": False}), tmp_path / "log")
     visitor = Visitor(browser, "desk", f"http://localhost:{service.port}", tmp_path)
     visitor.paints()
-    for room in ("best", "teach"):
-        expect(visitor.page.locator(f'[href="#{room}"]:visible')).to_have_count(0)
+    for section in ("best", "teach"):
+        expect(visitor.page.locator(f'[href="#{section}"]:visible')).to_have_count(0)
     visitor.leave()
     service.terminate()
 
 
-def finer(page: Page, room: str, **values: int) -> None:
-    form = page.locator(f"#{room}-form")
+def finer(page: Page, section: str, **values: int) -> None:
+    form = page.locator(f"#{section}-form")
     if form.locator("details").get_attribute("open") is None:
         form.locator("summary").click()
     for name, value in values.items():
@@ -466,10 +466,10 @@ def test_dark_and_still(browser, service, tmp_path):
         assert page.evaluate(moving) == 0
         page.locator("#stage .frame").evaluate("e => e.classList.remove('busy')")
         visitor.looks_right("dark-painted")
-        for room in ("best", "teach"):
-            visitor.enter(room)
-            expect(page.locator(f"#{room}-form [type=submit]")).to_be_visible()
-            visitor.looks_right(f"dark-{room}")
+        for section in ("best", "teach"):
+            visitor.enter(section)
+            expect(page.locator(f"#{section}-form [type=submit]")).to_be_visible()
+            visitor.looks_right(f"dark-{section}")
         visitor.leave()
 
 

@@ -44,8 +44,8 @@ def arrows() -> dict[str, set[str]]:
     return found
 
 
-def room(module: str) -> str:
-    """The folder of a module inside its package; a module that lies in no folder is its own room."""
+def folder(module: str) -> str:
+    """The folder of a module inside its package; a module that lies in no folder is its own."""
     return ".".join(module.split(".")[:3])
 
 
@@ -59,7 +59,7 @@ def test_a_package_imports_only_what_lies_below_it(package):
         assert below <= PACKAGES[package], path
 
 
-@pytest.mark.parametrize("name", [lambda module: module, room], ids=["modules", "rooms"])
+@pytest.mark.parametrize("name", [lambda module: module, folder], ids=["modules", "folders"])
 def test_nothing_imports_in_a_circle(name):
     graph: dict[str, set[str]] = {}
     for module, others in arrows().items():
@@ -78,8 +78,8 @@ def test_nothing_imports_in_a_circle(name):
 )
 def test_the_api_is_imported_from_above(lower, upper):
     for module, others in arrows().items():
-        if room(module) == f"impasto.api.{lower}":
-            assert not {room(other).removeprefix("impasto.api.") for other in others} & upper, module
+        if folder(module) == f"impasto.api.{lower}":
+            assert not {folder(other).removeprefix("impasto.api.") for other in others} & upper, module
 
 
 def test_core_knows_no_web_and_no_queue():

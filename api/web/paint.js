@@ -1,4 +1,4 @@
-// The first room: a picture, what it is painted with, and the painting. The last request wins.
+// The first section: a picture, what it is painted with, and the painting. The last request wins.
 
 import { paint, seconds } from "./api.js";
 import { $, h, say } from "./dom.js";
