@@ -7,8 +7,7 @@ from fastapi import Depends, Request
 from impasto.api.middleware.access import Caller
 from impasto.api.services.studio import Studio
 from impasto.api.services.submissions import Submissions
-from impasto.core.errors import NotFound
-from impasto.core.jobs.record import Job
+from impasto.core.jobs.record import Job, no_job
 
 
 def _studio(request: Request) -> Studio:
@@ -36,7 +35,7 @@ def known_job(id: str, submissions: SubmissionsDep, caller: CallerDep) -> Job:
     """The job of that id; another client's is answered as one that never was. Raises NotFound and Gone."""
     job = submissions.jobs.get(id)
     if not caller.sees(job):
-        raise NotFound(f"There is no job {id[:64]!r}.")
+        raise no_job(id)
     return job
 
 

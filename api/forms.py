@@ -9,10 +9,11 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from impasto.api.services.job_form import FILES
 from impasto.core.pictures.codec import MEDIA_TYPES, Format
 
-PICTURES = {b"image", b"style_image", b"content_images"}
-"""Fields that are files, whether or not they have a file name."""
+PICTURES = {name.encode() for names in FILES.values() for name in names}
+"""Fields that are files, whether or not they have a file name; `image` is that of `/stylize` and `/compare`, too."""
 
 
 class PictureForms(APIRoute):

@@ -11,10 +11,9 @@ from impasto.api.services.disk import free_percent
 from impasto.api.services.studio import Studio
 from impasto.api.services.submissions import Submissions
 from impasto.core.errors import ImpastoError
-from impasto.core.jobs.record import ACTIVE, KINDS, Status
+from impasto.core.jobs.record import ACTIVE, KINDS, STATUSES
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-STATUSES: tuple[Status, ...] = ("queued", "running", "succeeded", "failed", "canceled")
 
 
 class Metrics:

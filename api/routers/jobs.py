@@ -4,7 +4,7 @@ import csv
 import io
 import threading
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -31,7 +31,7 @@ from impasto.core.errors import (
     UnsupportedFormat,
 )
 from impasto.core.jobs.record import Failure, Job, Kind, Progress, Status
-from impasto.core.params import GatysParams, TrainJobParams
+from impasto.core.params import GatysParams, Recipe, TrainJobParams
 from impasto.core.pictures.codec import MEDIA_TYPES
 
 router = APIRouter(tags=["jobs"], route_class=PictureForms)
@@ -82,7 +82,7 @@ def _form() -> dict[str, Any]:
         "name": {"type": "string", "description": "train: the new style's name"},
         "recipe": {
             "type": "string",
-            "enum": ["ours", "report"],
+            "enum": list(get_args(Recipe)),
             "default": "ours",
             "description": "the objective: ours, or the report's Algorithm 1 or 2",
         },

@@ -11,6 +11,7 @@ from impasto.api.errors import answers
 from impasto.core.datasets import known_datasets
 from impasto.core.errors import Busy, Forbidden, NotFound
 from impasto.core.losses.named_styles import named_styles
+from impasto.core.names import ARCHES
 from impasto.core.nets.checkpoints import Card
 from impasto.core.params import GatysParams, TrainParams
 from impasto.core.recipes import recipe
@@ -82,12 +83,11 @@ def delete_style(arch: str, dataset: str, style: str, studio: StudioDep) -> None
 @router.get("/recipes", tags=["jobs"])
 def recipes() -> Recipes:
     """The parameters of jobs with their defaults and bounds."""
-    arches = ("aonet", "vgg16")
     return Recipes(
         gatys=GatysParams.model_json_schema()["properties"],
         train=TrainParams.model_json_schema()["properties"],
-        ours={arch: recipe(arch, "custom", "style", "ours").model_dump(mode="json") for arch in arches},
-        report={arch: recipe(arch, "custom", "style", "report").model_dump(mode="json") for arch in arches},
+        ours={arch: recipe(arch, "custom", "style", "ours").model_dump(mode="json") for arch in ARCHES},
+        report={arch: recipe(arch, "custom", "style", "report").model_dump(mode="json") for arch in ARCHES},
     )
 
 

@@ -1,6 +1,6 @@
 """A form becomes a job: everything that could fail it later, and can be known now, is checked here."""
 
-from typing import Any, Literal, TypeVar, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
@@ -16,13 +16,12 @@ from impasto.core.losses.named_styles import find_gram_file
 from impasto.core.names import is_name
 from impasto.core.nets.checkpoints import Zoo
 from impasto.core.nets.weights import check_recipe, loss_network_sha256
-from impasto.core.params import STYLE_SIZE, GatysParams, TrainJobParams, TrainParams
+from impasto.core.params import STYLE_SIZE, GatysParams, Recipe, TrainJobParams, TrainParams
 from impasto.core.recipes import recipe
 from impasto.core.settings import Settings
 
 FILES: dict[Kind, set[str]] = {"gatys": {"image", "style_image"}, "train": {"style_image", "content_images"}}
 """Fields that are files, by kind."""
-RECIPES: tuple[Literal["ours", "report"], ...] = ("ours", "report")
 MOST_STYLES = 8  # pictures that one style is blended from
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -94,7 +93,7 @@ class JobForm:
         return params
 
     def _train(self) -> TrainJobParams:
-        kind = self._one_of("recipe", RECIPES, "ours")
+        kind: Recipe = self._one_of("recipe", get_args(Recipe), "ours")
         name, named = self._one("name"), self._one("style")
         if not name or not is_name(name):
             wrong = f"{name[:80]!r} is not a name" if name else "none was sent"

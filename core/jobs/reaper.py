@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from impasto.core.errors import Gone, ImpastoError, NotFound
-from impasto.core.jobs.record import Job
+from impasto.core.jobs.record import OVER, Job
 from impasto.core.jobs.storage import Storage
 from impasto.core.jobs.transitions import SILENCE, Jobs
 from impasto.core.settings import Settings
@@ -82,10 +82,8 @@ def clear(jobs: Jobs, storage: Storage) -> None:
         storage.erase(f"jobs/{job.id}/inputs")
         for attempt in range(1, job.attempt + 1):
             storage.erase(f"jobs/{job.id}/{attempt}/state.pt")
-        files, sizes = (
-            {name: value for name, value in found.items() if name not in ("inputs", "state")}
-            for found in (job.files, job.sizes)
-        )
+        files = {name: key for name, key in job.files.items() if name != "state"}
+        sizes = {name: size for name, size in job.sizes.items() if name not in ("inputs", "state")}
         jobs.mark(job.id, cleared=True, inputs={}, files=files, sizes=sizes)
 
 
@@ -105,7 +103,7 @@ def clean(jobs: Jobs, storage: Storage, settings: Settings) -> None:
 def _over(jobs: Jobs) -> list[Job]:
     """All jobs that are over."""
     found = []
-    for status in ("succeeded", "failed", "canceled"):
+    for status in OVER:
         page = jobs.store.list(status)
         while page:
             found += page

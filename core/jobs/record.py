@@ -3,16 +3,19 @@
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from impasto.core.errors import Gone, NotFound
 from impasto.core.jobs.webhooks import host_of
 
 Kind = Literal["gatys", "train"]
 Status = Literal["queued", "running", "succeeded", "failed", "canceled"]
-KINDS: tuple[Kind, ...] = ("gatys", "train")
+KINDS: tuple[Kind, ...] = get_args(Kind)
+STATUSES: tuple[Status, ...] = get_args(Status)
 ACTIVE: tuple[Status, ...] = ("queued", "running")
+OVER = tuple(status for status in STATUSES if status not in ACTIVE)
 
 
 def new_id() -> str:
@@ -41,8 +44,8 @@ class Failure(BaseModel):
 
 
 class Job(BaseModel):
-    """A record. Everything up to `created` is as it was submitted, but for `inputs`, which have their time; a worker
-    writes the rest."""
+    """A record. Fields up to `created` stay as they were submitted, except `inputs`, which is emptied after the end.
+    Those below change with the job."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)  # a later version may have written it
 
@@ -83,7 +86,7 @@ class Job(BaseModel):
     @property
     def over(self) -> bool:
         """Whether nothing more will happen to it."""
-        return self.status not in ACTIVE
+        return self.status in OVER
 
     @property
     def stored(self) -> int:
@@ -148,6 +151,13 @@ class News(BaseModel):
 
 
 NOTHING_NEW = News()
+
+
+def no_job(id: str, expired: bool = False) -> NotFound | Gone:
+    """The error for an id that has no record."""
+    if expired:
+        return Gone(f"The job {id} has expired, and what it made is erased.")
+    return NotFound(f"There is no job {id[:64]!r}.")
 
 
 class Store(Protocol):

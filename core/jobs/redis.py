@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from impasto.core.errors import Gone, NoSpace, NotFound, Unavailable
-from impasto.core.jobs.record import REMEMBERED, Job
+from impasto.core.jobs.record import REMEMBERED, Job, no_job
 
 PREFIX = "impasto:"
 PATIENCE = 1.0
@@ -31,13 +31,13 @@ end
 
 SCHEDULE = """
 local function schedule(job, due)
-    local webhooks = 'impasto:webhooks:' .. job.client
+    local webhooks = 'impasto:webhooks:' .. job.webhook_client
     if due then redis.call('ZADD', webhooks, due, job.id) else redis.call('ZREM', webhooks, job.id) end
     local first = redis.call('ZRANGE', webhooks, 0, 0, 'WITHSCORES')
     if first[1] then
-        redis.call('ZADD', 'impasto:webhooks', first[2], job.client)
+        redis.call('ZADD', 'impasto:webhooks', first[2], job.webhook_client)
     else
-        redis.call('ZREM', 'impasto:webhooks', job.client)
+        redis.call('ZREM', 'impasto:webhooks', job.webhook_client)
     end
 end
 """
@@ -58,7 +58,7 @@ redis.call('HSET', 'impasto:job:' .. job.id, 'record', job.record, 'version', jo
 for _, list in ipairs(job.lists) do redis.call('ZADD', 'impasto:list:' .. list, job.created, job.id) end
 if job.due then schedule(job, job.due) end
 for _, name in ipairs(job.names) do redis.call('SET', 'impasto:name:' .. name, job.id) end
-count_stored(job.stored_by, job.stored)
+count_stored(job.client, job.stored)
 return false
 """
 )
@@ -75,7 +75,7 @@ for _, list in ipairs(new.lists) do redis.call('ZADD', 'impasto:list:' .. list, 
 if old.due ~= new.due then schedule(new, new.due) end
 for _, name in ipairs(old.names) do redis.call('DEL', 'impasto:name:' .. name) end
 for _, name in ipairs(new.names) do redis.call('SET', 'impasto:name:' .. name, new.id) end
-count_stored(new.stored_by, new.stored - old.stored)
+count_stored(new.client, new.stored - old.stored)
 return 1
 """
 )
@@ -91,7 +91,7 @@ for _, list in ipairs(job.lists) do redis.call('ZREM', 'impasto:list:' .. list, 
 if job.due then schedule(job, nil) end
 for _, name in ipairs(job.names) do redis.call('DEL', 'impasto:name:' .. name) end
 if ARGV[2] ~= '' then redis.call('SET', 'impasto:expired:' .. job.id, '1', 'EX', ARGV[2]) end
-count_stored(job.stored_by, -job.stored)
+count_stored(job.client, -job.stored)
 return 1
 """
 )
@@ -118,11 +118,9 @@ class RedisStore:
     def get(self, id: str) -> Job:
         with _errors():
             record = self._redis.hget(f"{PREFIX}job:{id}", "record")
-            gone = record is None and self._redis.exists(f"{PREFIX}expired:{id}")
-        if gone:
-            raise Gone(f"The job {id} has expired, and what it made is erased.")
+            expired = record is None and bool(self._redis.exists(f"{PREFIX}expired:{id}"))
         if record is None:
-            raise NotFound(f"There is no job {id[:64]!r}.")
+            raise no_job(id, expired)
         return Job.model_validate_json(record)
 
     def replace(self, old: Job, new: Job) -> bool:
@@ -211,9 +209,9 @@ def _packed(job: Job) -> str:
         "created": repr(job.created.timestamp()),
         "lists": sorted(job.lists),
         "names": sorted(job.names),
-        "stored_by": job.client,
+        "client": job.client,
         "stored": job.stored,
-        "client": job.webhook_client,
+        "webhook_client": job.webhook_client,
         "record": job.model_dump_json(),
     }
     if job.webhook_due is not None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from impasto.core.errors import Gone, ImpastoError, NoSpace, NotFound, Unavailable
-from impasto.core.jobs.record import REMEMBERED, Job
+from impasto.core.errors import ImpastoError, NoSpace, Unavailable
+from impasto.core.jobs.record import REMEMBERED, Job, no_job
 
 PATIENCE = 2.5
 """Seconds that a call waits for another process to end its writing."""
@@ -69,11 +69,9 @@ class SqliteStore:
     def get(self, id: str) -> Job:
         with self._errors(), self._lock:
             row = self._db.execute("SELECT record FROM jobs WHERE id = ?", (id,)).fetchone()
-            gone = not row and self._db.execute("SELECT 1 FROM expired WHERE id = ?", (id,)).fetchone()
-        if gone:
-            raise Gone(f"The job {id} has expired, and what it made is erased.")
+            expired = not row and bool(self._db.execute("SELECT 1 FROM expired WHERE id = ?", (id,)).fetchone())
         if not row:
-            raise NotFound(f"There is no job {id[:64]!r}.")
+            raise no_job(id, expired)
         return Job.model_validate_json(row[0])
 
     def replace(self, old: Job, new: Job) -> bool:

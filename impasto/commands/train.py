@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -20,7 +20,7 @@ TRAIN_OPTIONS = [name for name in TrainParams.model_fields if name != "recipe"]
 @click.option(
     "--recipe",
     "kind",
-    type=click.Choice(["ours", "report"]),
+    type=click.Choice(get_args(Recipe)),
     default="ours",
     show_default=True,
     help="Objective and defaults: ours, as of the models in the clone, or the report's Algorithm 2 and Table 1.",
