@@ -15,7 +15,7 @@ import torch
 
 from impasto.core.nets import checkpoints
 from impasto.core.nets.checkpoints import Zoo
-from impasto.core.params import PaintParams
+from impasto.core.paint_params import PaintParams
 from impasto.core.pictures.codec import Picture, read_picture, resize
 from impasto.core.pictures.tensors import to_array, to_tensor
 from impasto.core.settings import ROOT, Settings

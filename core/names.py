@@ -1,4 +1,4 @@
-"""Names of networks, datasets, styles and VGG16's layers; the facts of each network; the nearest to an unknown name.
+"""Names of models, of networks and of VGG16's layers; the facts of each network; the nearest to an unknown name.
 
 Imports no torch, so that a look-up takes a moment.
 """
@@ -46,9 +46,10 @@ ARCHES: dict[str, Architecture] = {
 }
 """The painting networks by name: those of `Arch`."""
 
-MIN_SIDE = 16  # pixels: the smallest picture that the networks paint
+NETWORKS = "; ".join(f"{name}, {facts.description}" for name, facts in ARCHES.items())
+"""The networks and their descriptions, for help texts."""
 
-STYLES = ("rain_princess", "the_scream", "the_shipwreck", "udnie", "wave")
+MIN_SIDE = 16  # pixels: the smallest picture that the networks paint
 
 CHANNELS = {
     f"relu{block}_{i}": width

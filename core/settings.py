@@ -7,7 +7,7 @@ from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from impasto.core.names import Device
-from impasto.core.params import MAX_PAINTED
+from impasto.core.paint_params import MAX_PAINTED
 from impasto.core.pictures.guard import DEFAULT_LIMITS, Limits
 
 ROOT = Path(__file__).resolve().parents[1]

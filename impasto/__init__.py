@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from impasto.core.stylize.engine import Painter
 
 OPTIONS = ("strength", "preserve_color", "paint_size", "max_side")
-"""The parameters of `/stylize` that a `Model` takes; `core.params.PaintParams` has their bounds and defaults."""
+"""The parameters of `/stylize` that a `Model` takes; `core.paint_params.PaintParams` has their bounds and defaults."""
 
 
 def load_model(name: str) -> Model:
@@ -56,7 +56,7 @@ class Model:
         from pydantic import ValidationError
 
         from impasto.core.errors import BadParameter
-        from impasto.core.params import PaintParams
+        from impasto.core.paint_params import PaintParams
         from impasto.core.stylize.stylize import paint
 
         if others := options.keys() - set(OPTIONS):

@@ -14,7 +14,7 @@ from impasto.api.forms import PictureForms, preferred_format, raw_picture
 from impasto.api.middleware.access import Caller
 from impasto.api.services.studio import Painted, Studio
 from impasto.core.errors import BadParameter, BadPicture, Busy, NotFound, PictureGone, TooLarge, UnsupportedFormat
-from impasto.core.params import CompareParams, PaintParams
+from impasto.core.paint_params import CompareParams, PaintParams
 from impasto.core.pictures.animation import is_animated
 from impasto.core.pictures.codec import MEDIA_TYPES
 

@@ -4,7 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from impasto.core.files import FileCache, file_sha256, write_bytes
-from impasto.core.params import PaintParams
+from impasto.core.paint_params import PaintParams
 from impasto.core.pictures.codec import decode, encode
 from impasto.core.stylize.engine import FORM, Engine
 from impasto.core.stylize.stylize import paint

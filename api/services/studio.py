@@ -16,7 +16,7 @@ from impasto.api.services.upload_cache import UploadCache
 from impasto.core.errors import Stopping
 from impasto.core.names import ARCHES
 from impasto.core.nets.checkpoints import Zoo
-from impasto.core.params import CompareParams, PaintParams
+from impasto.core.paint_params import CompareParams, PaintParams
 from impasto.core.pictures.codec import Bytes, Picture, encode
 from impasto.core.pictures.sandbox import Terms, open_sandbox
 from impasto.core.settings import Settings

@@ -10,7 +10,7 @@ from math import ceil
 from impasto.core.errors import Busy, TooLarge
 from impasto.core.memory import memory_limit
 from impasto.core.names import ARCHES, MIN_SIDE
-from impasto.core.params import MAX_PAINTED
+from impasto.core.paint_params import MAX_PAINTED
 from impasto.core.pictures.guard import fit
 from impasto.core.stylize.stylize import seen
 

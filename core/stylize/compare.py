@@ -5,7 +5,7 @@ from pathlib import Path
 
 from impasto.core.errors import BadParameter
 from impasto.core.nets.checkpoints import Entry
-from impasto.core.params import CompareParams, PaintParams
+from impasto.core.paint_params import CompareParams, PaintParams
 from impasto.core.pictures.codec import Picture, shrink
 from impasto.core.pictures.sheet import Labelled, sheet
 from impasto.core.stylize.engine import Painter

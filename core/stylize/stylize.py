@@ -5,7 +5,7 @@ from PIL import Image
 
 from impasto.core.errors import BadParameter, TooLarge
 from impasto.core.names import ARCHES, MIN_SIDE
-from impasto.core.params import MAX_PAINTED, PaintParams
+from impasto.core.paint_params import MAX_PAINTED, PaintParams
 from impasto.core.pictures.codec import Bytes, Picture, resize, resized, shrink
 from impasto.core.stylize.engine import Painter
 

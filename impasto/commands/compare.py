@@ -8,7 +8,7 @@ import click
 from impasto.commands.stylize import format_of
 from impasto.core.files import write_bytes
 from impasto.core.nets.checkpoints import Zoo
-from impasto.core.params import CompareParams
+from impasto.core.paint_params import CompareParams
 from impasto.core.pictures.codec import encode
 from impasto.core.stylize.compare import compare as make_sheet
 from impasto.core.stylize.engine import open_engine

@@ -9,7 +9,7 @@ import click
 from impasto.core.errors import BadParameter, ImpastoError
 from impasto.core.files import write_bytes
 from impasto.core.nets.checkpoints import Zoo
-from impasto.core.params import PaintParams
+from impasto.core.paint_params import PaintParams
 from impasto.core.pictures.codec import Format, encode
 from impasto.core.pictures.guard import SUFFIXES, is_picture
 from impasto.core.settings import Settings

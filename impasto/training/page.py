@@ -16,7 +16,8 @@ from impasto.core.gatys.style import Style, find_style
 from impasto.core.losses.networks import LossNetworks, load_loss_networks
 from impasto.core.losses.style_image import read_style_image
 from impasto.core.nets.checkpoints import Entry
-from impasto.core.params import PAINT_SIZE, CompareParams, GatysParams
+from impasto.core.paint_params import PAINT_SIZE, CompareParams
+from impasto.core.params import GatysParams
 from impasto.core.pictures.codec import Picture, encode, read_picture
 from impasto.core.stylize.compare import compare
 from impasto.core.stylize.engine import open_engine

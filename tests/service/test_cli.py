@@ -13,7 +13,8 @@ from safetensors.numpy import load_file
 
 from impasto import cli
 from impasto.core.nets.checkpoints import Card, read_card
-from impasto.core.params import GatysParams, PaintParams, TrainParams
+from impasto.core.paint_params import PaintParams
+from impasto.core.params import GatysParams, TrainParams
 from impasto.core.settings import ROOT, Settings
 
 

@@ -22,7 +22,7 @@ from impasto.api.errors import STATUS
 from impasto.api.main import create_app
 from impasto.cli import cli
 from impasto.core.errors import PictureGone
-from impasto.core.params import PaintParams
+from impasto.core.paint_params import PaintParams
 from impasto.core.settings import ROOT, Settings
 from tests.helpers.servers import free_port
 from tools.settings_page import page

@@ -10,7 +10,7 @@ from PIL import Image
 
 import impasto as package
 from impasto.core.errors import BadParameter, BadPicture, NotFound, TooLarge
-from impasto.core.params import PaintParams
+from impasto.core.paint_params import PaintParams
 from impasto.core.pictures.codec import decode
 from impasto.core.settings import ROOT, Settings
 from impasto.core.stylize.engine import open_engine

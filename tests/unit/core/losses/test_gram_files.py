@@ -9,9 +9,9 @@ from impasto.core.errors import BadCheckpoint, BadParameter, NotFound
 from impasto.core.losses.gram_files import load_targets, save_targets, style_targets
 from impasto.core.losses.style_image import StyleImage
 from impasto.core.losses.terms import gram
-from impasto.core.names import STYLES
 from impasto.core.nets.vgg import VGG16
 from impasto.core.params import SCALES, STYLE_LAYERS, STYLE_SIZE
+from impasto.core.recipes import PARENTS
 from impasto.core.settings import ROOT
 
 
@@ -103,7 +103,7 @@ def test_grams_without_colours_are_refused(tmp_path, vgg, photo):
         load_targets(tmp_path, "wave", 64, 1, STYLE_LAYERS, vgg)
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", PARENTS)
 def test_the_reports_styles_need_no_image(vgg, style):
     targets = load_targets(ROOT / "models/styles", style, STYLE_SIZE, SCALES, STYLE_LAYERS, vgg)
     for grams in targets.grams:

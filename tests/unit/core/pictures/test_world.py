@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from impasto.core.errors import BadPicture, TooLarge, UnsupportedFormat
-from impasto.core.params import PaintParams
+from impasto.core.paint_params import PaintParams
 from impasto.core.pictures.codec import Bytes, Picture, decode, resized, shrink
 from impasto.core.pictures.guard import DEFAULT_LIMITS, OWN, Limits, check, fit, opened
 from impasto.core.stylize.stylize import paint

@@ -5,7 +5,7 @@ import pytest
 
 from impasto.core.errors import BadParameter, NotFound
 from impasto.core.nets.checkpoints import Zoo
-from impasto.core.params import CompareParams, PaintParams
+from impasto.core.paint_params import CompareParams, PaintParams
 from impasto.core.pictures.codec import Picture, resize, shrink
 from impasto.core.pictures.sheet import PAPER, Labelled, sheet
 from impasto.core.stylize.compare import MOST, compare

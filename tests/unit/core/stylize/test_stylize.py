@@ -3,7 +3,7 @@ import pytest
 from pydantic import ValidationError
 
 from impasto.core.errors import BadParameter, TooLarge
-from impasto.core.params import PaintParams
+from impasto.core.paint_params import PaintParams
 from impasto.core.pictures.codec import Picture
 from impasto.core.stylize.stylize import blend, paint, seen, with_colors_of
 
