@@ -16,9 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fastapi.testclient import TestClient
 from PIL import Image
 
 from impasto import cli
+from impasto.core.jobs.open import open_store
+from impasto.core.jobs.transitions import Jobs
 from impasto.core.losses.networks import LossNetworks
 from impasto.core.nets.checkpoints import Card, place, save
 from impasto.core.nets.painters import build
@@ -29,8 +32,9 @@ from impasto.core.params import TrainParams
 from impasto.core.pictures.codec import Picture, encode
 from impasto.core.settings import Settings
 from tests.helpers.processes import children
-from tests.helpers.servers import RedisServer
-from tests.helpers.work import Place
+from tests.helpers.receivers import Receiver
+from tests.helpers.servers import RedisServer, service_here
+from tests.helpers.work import Clock, Place
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -155,6 +159,33 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     server: RedisServer = request.getfixturevalue("redis_server")
     server.flush()
     return server.url
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def jobs(store_url: str, clock: Clock) -> Iterator[Jobs]:
+    """The jobs of each kind of store, whose time is that of `clock`."""
+    jobs = Jobs(open_store(store_url), clock)
+    yield jobs
+    jobs.store.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A receiver of webhooks."""
+    with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    """A client of the service with `settings`, in this process."""
+    with service_here(settings) as client:
+        yield client
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Attacks on jobs that once worked: jobs that cost too much, disks that are filled, and queues that are taken."""
 
 import io
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -25,12 +24,6 @@ GATYS = {"kind": "gatys", "style": "wave"}
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return with_our_styles(settings).model_copy(update={"max_job_memory": 16_000_000_000})
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings)) as client:
-        yield client
 
 
 def noise(height: int, width: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,21 +29,8 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
 def clock() -> Clock:
     return Clock(float(int(time.time())))
-
-
-@pytest.fixture
-def jobs(store_url: str, clock: Clock) -> Iterator[Jobs]:
-    jobs = Jobs(open_store(store_url), clock)
-    yield jobs
-    jobs.store.close()
 
 
 @pytest.fixture

@@ -1,18 +1,33 @@
-"""Real servers for tests: a redis-server of our own on a free port, which can be killed and started again."""
+"""Servers for tests: the service in this process, and a redis-server that can be killed and started again."""
 
 import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import redis
+from fastapi.testclient import TestClient
+
+from impasto.api.main import create_app
+from impasto.core.settings import Settings
 
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+@contextmanager
+def service_here(settings: Settings) -> Iterator[TestClient]:
+    """A client of the service, once that has loaded a model or knows why it cannot."""
+    with TestClient(create_app(settings)) as client:
+        while client.get("/readyz").json()["state"] == "loading":
+            time.sleep(0.01)
+        yield client
 
 
 class RedisServer:

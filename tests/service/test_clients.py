@@ -12,16 +12,11 @@ from impasto.api.main import create_app
 from impasto.core.pictures.guard import fit
 from impasto.core.settings import Settings
 from tests.helpers.pictures import saved
-from tests.service.test_stylize import decoded, opened, problem
+from tests.service.test_stylize import decoded, problem
 
 BOUNDARY = "a1b2c3"
 NOISE = saved(np.random.default_rng(5).integers(0, 256, (700, 700, 3), dtype=np.uint8), "PNG")
 """1.5 MB: over what a field of text may have."""
-
-
-@pytest.fixture
-def client(settings: Settings):
-    yield from opened(TestClient(create_app(settings)))
 
 
 def form(data: bytes, dispositions: list[str], *fields: tuple[str, str]) -> dict[str, object]:

@@ -2,7 +2,7 @@ import asyncio
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from impasto.api.main import create_app
 from impasto.api.services.slots import Slots
 from impasto.core.errors import Busy
 from impasto.core.settings import Settings
+from tests.helpers.servers import service_here
 
 
 def jpeg(rgb, **options) -> bytes:
@@ -26,18 +27,6 @@ def png(rgb) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def opened(client: Iterator[TestClient]):
-    with client as c:
-        while c.get("/readyz").json()["state"] == "loading":
-            pass
-        yield c
-
-
-@pytest.fixture
-def client(settings: Settings):
-    yield from opened(TestClient(create_app(settings)))
 
 
 def stylize(client, data, query="style=plain", name="image"):
@@ -346,7 +335,7 @@ def test_a_new_style_is_served_with_no_restart(client, settings, models, photo):
 def test_ready_only_when_a_model_loads(client, tmp_path, cache):
     assert client.get("/readyz").json() == {"ready": True, "state": "ready"}
     empty = Settings(models=tmp_path / "none", styles=tmp_path, cache=cache, hosts="*")
-    for c in opened(TestClient(create_app(empty))):
+    with service_here(empty) as c:
         response = c.get("/readyz")
         assert response.status_code == 503
         assert "no models" in response.json()["state"]
@@ -355,7 +344,7 @@ def test_ready_only_when_a_model_loads(client, tmp_path, cache):
 
 def test_ready_again_when_there_is_something_to_paint_with(tmp_path, cache, models, photo):
     settings = Settings(models=tmp_path / "none", styles=tmp_path, cache=cache, device="cpu", hosts="*")
-    for client in opened(TestClient(create_app(settings))):
+    with service_here(settings) as client:
         assert client.get("/readyz").status_code == 503
         path = tmp_path / "aonet/coco/mine.safetensors"
         path.parent.mkdir(parents=True)
@@ -367,7 +356,7 @@ def test_ready_again_when_there_is_something_to_paint_with(tmp_path, cache, mode
 def test_a_start_that_fails_is_said(models, tmp_path):
     (tmp_path / "file").write_text("where the cache should go")
     settings = Settings(models=models, styles=tmp_path, cache=tmp_path / "file", device="cpu", hosts="*")
-    for client in opened(TestClient(create_app(settings))):
+    with service_here(settings) as client:
         response = client.get("/readyz")
         assert response.status_code == 503
         assert "file" in response.json()["state"]

@@ -4,7 +4,6 @@ import asyncio
 import io
 import tomllib
 import zipfile
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -15,14 +14,8 @@ from impasto.api.main import create_app
 from impasto.api.middleware.headers import DOCS, OURS
 from impasto.api.services.upload_cache import MOST, UploadCache
 from impasto.core.errors import PictureGone
-from impasto.core.settings import ROOT, Settings
+from impasto.core.settings import ROOT
 from tests.helpers.work import with_our_styles
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings)) as client:
-        yield client
 
 
 def test_the_page_and_its_files_are_asked_for_again_and_not_sent_again(client):

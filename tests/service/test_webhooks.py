@@ -6,39 +6,18 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 from standardwebhooks import Webhook
 
-from impasto.core.jobs.open import open_store
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.jobs.webhooks import webhook_secret
 from impasto.core.settings import ROOT, Settings
 from impasto.worker.jobs.webhooks import PAUSES, Caller
-from tests.helpers.receivers import WORKER, Receiver, over
-from tests.helpers.work import Clock
+from tests.helpers.receivers import WORKER, over
 
 SECRETS = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_abcdefghijklmnopqrstuvwxyz0", "s3cret of our own"]
 """With its base64 whole, without its padding, and text."""
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def jobs(store_url, clock) -> Iterator[Jobs]:
-    jobs = Jobs(open_store(store_url), clock)
-    yield jobs
-    jobs.store.close()
 
 
 @pytest.fixture

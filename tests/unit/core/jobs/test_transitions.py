@@ -1,7 +1,6 @@
 """Records, their transitions and both stores: what holds for one holds for the other."""
 
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,19 +12,6 @@ from impasto.core.jobs.redis import RedisStore
 from impasto.core.jobs.sqlite import SqliteStore
 from impasto.core.jobs.transitions import LEASE, LOSSES, SILENCE, Jobs
 from tests.helpers.servers import free_port
-from tests.helpers.work import Clock
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def jobs(store_url: str, clock: Clock) -> Iterator[Jobs]:
-    store = open_store(store_url)
-    yield Jobs(store, clock)
-    store.close()
 
 
 def job(number: int = 0, **changes) -> Job:
