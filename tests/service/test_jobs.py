@@ -27,18 +27,10 @@ from impasto.worker.embedded import supervise
 from tests.helpers.servers import free_port
 from tests.helpers.work import admin, until, with_our_styles
 
-HERE = ("127.0.0.1", 50000)
-
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return with_our_styles(settings)
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[TestClient]:
-    with TestClient(create_app(settings), base_url="http://localhost", client=HERE) as client:
-        yield client
 
 
 @pytest.fixture
@@ -353,7 +345,7 @@ def test_a_store_that_is_away_is_503_soon(settings, png):
 def test_a_storage_that_cannot_be_written_is_503(settings, tmp_path, png):
     (tmp_path / "file").write_text("")
     broken = settings.model_copy(update={"storage": str(tmp_path / "file" / "storage")})
-    with TestClient(create_app(broken), base_url="http://localhost", client=HERE) as client:
+    with TestClient(create_app(broken)) as client:
         answer = client.post("/jobs", data={"kind": "gatys", "style": "wave"}, files={"image": png})
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
