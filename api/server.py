@@ -20,8 +20,8 @@ from impasto.api.middleware.access import network
 from impasto.core.settings import Settings
 
 AHEAD = 65_536
-"""Bytes of an answer that the kernel takes before it can send them. Of more, our own buffer would show no progress for
-long at a slow reader."""
+"""Bytes of an answer that the kernel takes before it can send them. If it took more, our own buffer would stand still
+for long while a slow reader reads."""
 
 READING = 3
 """Times `patience` that an answer may make no progress: the kernel takes it from us in blocks of `AHEAD` or so."""
@@ -30,7 +30,6 @@ MAX_HEADER = 16_384
 """Bytes of a request's header."""
 
 NAMES = {400: "bad_request", 408: "timeout", 431: "header_too_large", 503: "busy"}
-
 
 log = logging.getLogger("impasto.requests")
 
@@ -58,8 +57,8 @@ def protocol(settings: Settings, on_refusal: Callable[[int], None]) -> type[asyn
 
 class BoundedHttp(HttpToolsProtocol):
     """A connection. Its header must be there within `patience` seconds and `max_header` bytes. A body may make no
-    progress for `patience` seconds, an answer for `READING` times as long. While the service itself works nothing is
-    counted. One client has a quarter of all connections, and of the bytes that wait to be read on them."""
+    progress for `patience` seconds, an answer for `READING` times as long. No time counts while the
+    service itself works. One client has a quarter of all connections, and of the bytes that wait to be read on them."""
 
     patience: float
     max_header: int

@@ -104,7 +104,7 @@ class Unavailable(ImpastoError):
 
 
 class Stopping(Unavailable):
-    """The service is being stopped, and refuses what it has not done by then."""
+    """The service is being stopped. It refuses requests that it has not answered."""
 
     def __init__(self) -> None:
         super().__init__("The service is being stopped: send the request again in a moment.", retry_after=10)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""Of the request that is being answered; in a worker, of the one that submitted the job."""
+"""The id of the request that is being answered; in a worker, of the one that submitted the job."""
 
 
 class JsonLines(logging.Formatter):

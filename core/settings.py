@@ -39,7 +39,8 @@ class Settings(BaseSettings):
 
     keys: str = Field("", description="file of the API's keys, from impasto keys; with it, work needs a key")
     hosts: str = Field(
-        "", description="names to answer by, with commas; none are all, or on 127.0.0.1 those of this machine alone"
+        "",
+        description="names to answer by, with commas; empty is every name, or on 127.0.0.1 those of this machine alone",
     )
     origins: str = Field(
         "", description="other sites whose pages may use the service, with commas: https://example.org"
@@ -53,7 +54,7 @@ class Settings(BaseSettings):
     max_held: int = Field(
         1_000_000_000,
         gt=0,
-        description="bytes of requests under way that are held, and of answers not yet read; a quarter of one client's",
+        description="bytes of bodies under way, and as many of answers not yet read; one client may have a quarter",
     )
     patience: float = Field(
         10,
@@ -77,7 +78,7 @@ class Settings(BaseSettings):
     max_bytes: int = Field(DEFAULT_LIMITS.max_bytes, gt=0, description="largest request body, bytes")
     max_pixels: int = Field(DEFAULT_LIMITS.max_pixels, gt=0, description="largest picture, pixels")
     max_side: int = Field(DEFAULT_LIMITS.max_side, gt=0, description="longest side of a picture, pixels")
-    sandbox: bool = Field(True, description="decode what clients send in child processes that may die of it; on Linux")
+    sandbox: bool = Field(True, description="decode what clients send in confined child processes; on Linux")
     memory: int = Field(
         0, ge=0, description="bytes that pictures under way may take together; 0 is 70% of the container's or machine's"
     )
@@ -110,11 +111,13 @@ class Settings(BaseSettings):
     queued_gatys: int = Field(
         100, ge=0, description="paintings in pixels that may wait for a worker, half of them from one client"
     )
-    queued_train: int = Field(20, ge=0, description="trainings that may wait for one, half of them from one client")
+    queued_train: int = Field(
+        20, ge=0, description="trainings that may wait for a worker, half of them from one client"
+    )
     min_free: float = Field(5, ge=0, lt=100, description="per cent of a disk that jobs leave free")
     keep_results: float = Field(168, gt=0, description="hours that results and records are kept after a job's end")
     webhook_secret: str = Field(
-        "", description="signs the calls of webhooks: whsec_ and base64, or text; without it no webhooks are taken"
+        "", description="signs the calls of webhooks: whsec_ and base64, or text; without it no webhook is accepted"
     )
     webhook_private: bool = Field(False, description="let webhooks call private addresses and ports below 1024, too")
 
@@ -124,7 +127,7 @@ class Settings(BaseSettings):
         schemes = ["s3"] if info.field_name == "storage" else ["redis", "rediss", "unix"]
         scheme, separator, _ = value.partition("://")
         if separator and scheme not in schemes:
-            raise ValueError(f"{scheme}:// is none of {', '.join(f'{known}://' for known in schemes)}")
+            raise ValueError(f"{scheme}:// is not known here. Use {' or '.join(f'{known}://' for known in schemes)}")
         return value
 
     @field_validator("webhook_secret")
@@ -143,7 +146,7 @@ class Settings(BaseSettings):
         form, example = _LISTS[str(info.field_name)]
         for part in filter(None, (part.strip() for part in value.split(","))):
             if not re.fullmatch(form, part):
-                raise ValueError(f"{part!r} is none; such as {example}")
+                raise ValueError(f"{part!r} is not valid. Write {example}")
         return value
 
     def listed(self, name: str) -> list[str]:

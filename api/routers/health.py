@@ -1,4 +1,4 @@
-"""Whether the service is alive and able to work, and its figures for Prometheus."""
+"""Questions of machines: is the service alive, can it work; and its figures for Prometheus."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def readyz_jobs(submissions: SubmissionsDep) -> JSONResponse:
 
 @router.get("/metrics", include_in_schema=False)
 def metrics(request: Request) -> Response:
-    """For Prometheus."""
+    """The figures of the service, for Prometheus."""
     found: Metrics = request.app.state.metrics
     return Response(generate_latest(found.registry), media_type=CONTENT_TYPE_LATEST)
 

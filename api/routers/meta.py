@@ -37,14 +37,14 @@ class Sizes(BaseModel):
     """The limits on what may be sent."""
 
     max_bytes: int
-    """Of a request with one picture."""
+    """Bytes of a request with one picture."""
     max_pixels: int
     min_side: int
     max_side: int
     max_painted: int
     """Pixels that a network is shown: `paint_size` decides."""
     max_seconds: float
-    """That a painting may be expected to take."""
+    """Seconds that a painting may be expected to take."""
     max_upload: int
     """Bytes of a request that submits a job."""
     max_photographs: int
@@ -57,7 +57,7 @@ class Sizes(BaseModel):
     readable: str
     """The kinds of picture that are read."""
     name: str
-    """What the name of a style must match."""
+    """The regular expression that the name of a style must match."""
 
 
 @router.get("/", include_in_schema=False)

@@ -95,8 +95,8 @@ async def _paint(
     stem: str,
     work: Callable[[bytes], Painted],
 ) -> Response:
-    """What `work` makes of the picture, inline under a name; with the seconds that it took in all and in each part,
-    and the token by which what was sent can be painted again."""
+    """Answer with `work(picture)`, inline under a name. Headers have the seconds of each part of the work and of all of
+    it, and the token by which the picture can be painted again."""
     begun = time.perf_counter()
     data = await _sent(request, studio, image, params.picture, caller.name)
     _check_form(await request.form())

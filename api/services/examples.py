@@ -22,7 +22,7 @@ class Examples:
         self.engine, self.folder = engine, cache / "examples"
         self._cat = CAT.read_bytes()
         self.key = FileCache(self._hash)
-        """Of a checkpoint: changes with whatever changes the picture."""
+        """The key of a checkpoint's example. It changes with whatever changes the picture."""
 
     def _hash(self, checkpoint: Path) -> str:
         params = _params(checkpoint).model_dump_json().encode()

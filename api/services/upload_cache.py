@@ -9,7 +9,7 @@ from cachetools import TTLCache
 from impasto.core.errors import PictureGone
 
 SECONDS = 600.0
-"""That a picture is held."""
+"""Seconds that a picture is held."""
 MAX_BYTES = 64_000_000
 MOST = 1000
 """Pictures that are held, however small: each has its overhead."""

@@ -161,7 +161,8 @@ def no_job(id: str, expired: bool = False) -> NotFound | Gone:
 
 
 class Store(Protocol):
-    """The store of records. It knows a job's id, version, lists and names, and nothing of what they mean.
+    """The store of records. It keeps a job by id and version, and finds it by its lists, its names and the time of its
+    webhook. It knows nothing of states.
 
     Every method raises Unavailable where the store cannot be reached in a few seconds, NoSpace where it is full.
     """
@@ -200,7 +201,7 @@ class Store(Protocol):
         """Remember that a worker for this kind of job was alive at a time, in seconds since 1970."""
 
     def signed(self, kind: str) -> float:
-        """When one last was; 0 for never."""
+        """The time of the last `sign`, in seconds since 1970; 0 where there is none."""
 
     def close(self) -> None: ...
 

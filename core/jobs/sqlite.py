@@ -16,7 +16,7 @@ PATIENCE = 2.5
 """Seconds that a call waits for another process to end its writing."""
 
 LEAST = 100_000
-"""Bytes of a disk on which SQLite can do nothing."""
+"""Free bytes of a disk with which SQLite can do nothing."""
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, version INTEGER NOT NULL, record TEXT NOT NULL) WITHOUT ROWID;
@@ -227,5 +227,5 @@ def _is_full(path: Path, error: Exception) -> bool:
 
 
 def _created(job: Job) -> str:
-    """When it was created, in a form that sorts."""
+    """The time of its creation, as text that sorts."""
     return job.created.isoformat(timespec="microseconds")

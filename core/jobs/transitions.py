@@ -22,7 +22,7 @@ HEARTBEAT = 5.0
 LEASE = 30.0
 """Seconds of silence after which a worker has lost its job."""
 QUEUE = 10_000
-"""Queued jobs of a kind that take turns: how many may be queued is less, and set."""
+"""Queued jobs of a kind that are looked at for turns. IMPASTO_QUEUED_GATYS and IMPASTO_QUEUED_TRAIN keep them fewer."""
 SILENCE = 10.0
 """Seconds of silence after which nobody waits for a worker to cancel: two heartbeats."""
 LOSSES = 3
@@ -58,7 +58,7 @@ class Jobs:
         return idempotency_key is not None and self.store.holder(idempotency(idempotency_key, owner)) is not None
 
     def sign(self, kinds: Iterable[str] = KINDS) -> None:
-        """A worker's word that it is there, with or without a job; to be said every `HEARTBEAT` or so."""
+        """Remember that a worker for these kinds is alive, with or without a job; called every `HEARTBEAT`."""
         for kind in kinds:
             self.store.sign(kind, self.clock())
 
@@ -96,7 +96,8 @@ class Jobs:
         return self.store.list(f"queued {kind}", limit=QUEUE)
 
     def beat(self, mine: Job, news: News = NOTHING_NEW) -> Job | None:
-        """A sign of life. Gives the record, whose `cancel` says what to do; None when the job was lost."""
+        """Remember that the worker is alive, and its news. Return the record, whose `cancel` says whether to end; None
+        when the job was lost."""
         return self._change_mine(mine, news, lambda job: {"beat": self.clock()})
 
     def finish(self, mine: Job, status: Status, news: News = NOTHING_NEW, error: Failure | None = None) -> Job | None:
@@ -109,7 +110,8 @@ class Jobs:
         return self._change_mine(mine, news, lambda job: self._canceled() if job.cancel else {"status": "queued"})
 
     def lose(self, mine: Job, news: News = NOTHING_NEW) -> Job | None:
-        """What a worker's death does: to the queue again, or the end where it was asked for or too many have died."""
+        """Take the job from a worker that has died. It is queued again, or ends where that was asked for, or where too
+        many workers have died."""
         return self._change_mine(mine, news, self._lost)
 
     def cancel(self, id: str) -> Job:
@@ -122,7 +124,7 @@ class Jobs:
         return changed or self.get(id)
 
     def reap(self) -> list[Job]:
-        """Take running jobs from workers that have fallen silent. Gives those that are queued again."""
+        """Take running jobs from workers that have fallen silent. Return those that are queued again."""
         requeued = []
         for running in self.store.list("running", limit=10_000):
             changed = self._change(running.id, self._abandoned, self._lost)

@@ -33,7 +33,7 @@ class StyleTargets:
     """For each scale, Gram matrices (N, N) by layer, float32."""
     colours: Colours
     sha256: str
-    """Of the image's file."""
+    """Hash of the image's file."""
     size: int
     """The image's short side, px."""
 

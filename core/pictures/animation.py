@@ -1,11 +1,11 @@
-"""Whether a file is an animation, of which the first frame is what is decoded."""
+"""Animations: of each only the first frame is decoded."""
 
 PNG_CONTROL = b"acTL"  # the chunk of an animated PNG, before its first pixels
 WEBP_ANIMATED = 2  # a bit of the flags of the chunk VP8X
 
 
 def is_animated(data: bytes) -> bool:
-    """By the bytes of a PNG, WebP, AVIF or GIF, with nothing decoded."""
+    """Whether a file is an animated PNG, WebP, AVIF or GIF, by its bytes alone."""
     if data.startswith(b"\x89PNG"):
         return PNG_CONTROL in data[: max(0, data.find(b"IDAT"))]
     if data[8:16] == b"WEBPVP8X":
@@ -16,7 +16,7 @@ def is_animated(data: bytes) -> bool:
 
 
 def _frames(data: bytes) -> int:
-    """Of a GIF, up to the second."""
+    """The number of frames of a GIF, counted to two."""
     position, frames = 13 + _colours(data[10:11]), 0
     while frames < 2 and position < len(data):
         if data[position] == 0x2C:  # a frame: its place, size and colours, then its pixels

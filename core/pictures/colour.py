@@ -27,7 +27,7 @@ PRIMARIES = {  # of ITU-T H.273, table 2
     12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *D65),  # Display P3
 }
 GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0, 17: 2.6}
-"""Of table 3. All others are taken for sRGB's curve, video's (1, 6, 14, 15) as browsers do."""
+"""Transfer of table 3 -> gamma. All others are read by sRGB's curve; browsers do so for video's (1, 6, 14, 15)."""
 HDR = {16: "PQ", 18: "HLG"}
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 D50 = np.array([0.9642, 1.0, 0.8249])
@@ -59,9 +59,9 @@ def in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def told_otherwise(image: Image.Image, data: bytes) -> bytes | None:
-    """An ICC profile of the colours of an image that says by numbers what they are; None where they are sRGB, or it has
-    a profile of its own.
+def profile_by_numbers(image: Image.Image, data: bytes) -> bytes | None:
+    """Make an ICC profile for an image that says by numbers what its colours are. None where they are sRGB, or where it
+    has a profile of its own.
 
     Numbers are the code points of H.273 (CICP, nclx), or a PNG's gAMA and cHRM; the first has precedence. Raises
     UnsupportedFormat for HDR, whose brightness no number of sRGB says.

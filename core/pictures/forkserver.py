@@ -32,7 +32,7 @@ INHERITED = (
     *("PATH", "HOME", "TMPDIR", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV"),
     *("PYTHONHOME", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE"),
 )
-"""What a Python process needs of the environment, with LC_*. In the rest are passwords and keys."""
+"""Variables that a Python process needs of the environment, with LC_*. Passwords and keys are among the others."""
 
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # a thread in the fork server would be missing in its children

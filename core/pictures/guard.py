@@ -113,7 +113,7 @@ def opened(data: bytes, kind: str, limits: Limits = DEFAULT_LIMITS) -> Iterator[
             if data is not sent:
                 image.info[UNENDED] = sent
             _check_header(image, limits)
-            if profile := colour.told_otherwise(image, data):
+            if profile := colour.profile_by_numbers(image, data):
                 image.info["icc_profile"] = profile
             yield image
     except ImpastoError:
@@ -192,7 +192,7 @@ def _kind(data: bytes) -> str:
 
 
 def _check_chunks(data: bytes) -> None:
-    """Pillow takes seconds for a few hundred thousand empty ones."""
+    """Raise `BadPicture` for too many chunks: a few hundred thousand empty ones take Pillow seconds."""
     position = len(MAGIC["PNG"][0])
     for _ in range(MAX_CHUNKS):
         if position >= len(data):
@@ -202,7 +202,7 @@ def _check_chunks(data: bytes) -> None:
 
 
 def _check_boxes(data: bytes, limits: Limits) -> None:
-    """What a HEIC or AVIF shows may be a small crop of something huge: every size in the file counts."""
+    """Check every size in a HEIC or AVIF: the picture may be a small crop of something huge."""
     for size in set(SIZE_BOX.findall(data)):
         width, height = struct.unpack(">II", size)
         check_pixels(width, height, replace(limits, min_side=1))

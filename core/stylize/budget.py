@@ -17,7 +17,7 @@ from impasto.core.stylize.stylize import seen
 PICTURE = 40
 """Bytes for each pixel of a picture that is decoded, painted and encoded."""
 SHARE = 0.7
-"""Of the memory that there is; the rest is for the networks themselves, jobs, and all else."""
+"""Share of the memory that pictures under way may take, and that one job may; the rest is for networks and all else."""
 LEARN_FROM = 65_536
 """Pixels: how long a smaller picture takes says little about a large one."""
 
@@ -88,8 +88,8 @@ class Budget:
         return pace * work.shown * work.models
 
     def learn(self, arch: str, shown: int, seconds: float) -> None:
-        """That a network took so long for so many pixels. Much can slow a painting down, other paintings or a first
-        size, and nothing makes one faster than it is: a faster one counts for more."""
+        """Note how long a network took for so many pixels. Other paintings and new sizes slow one down, and nothing
+        speeds it up: a faster one counts for more."""
         if shown >= LEARN_FROM:
             pace = seconds / shown / ARCHES[arch].pace
             with self._lock:

@@ -236,11 +236,11 @@ def test_wrong_settings_are_named(impasto, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("STORE", "mysql://x", "mysql:// is none of redis://"),
-        ("STORAGE", "ftp://x", "ftp:// is none of s3://"),
-        ("ORIGINS", "https://a.example, b.example", "'b.example' is none; such as https://example.org"),
+        ("STORE", "mysql://x", "mysql:// is not known here. Use redis://"),
+        ("STORAGE", "ftp://x", "ftp:// is not known here. Use s3://"),
+        ("ORIGINS", "https://a.example, b.example", "'b.example' is not valid. Write https://example.org"),
         ("HOSTS", "http://x", "'http://x' is none"),
-        ("FORWARDED", "proxy", "'proxy' is none; such as 10.0.0.5"),
+        ("FORWARDED", "proxy", "'proxy' is not valid. Write 10.0.0.5"),
     ],
 )
 def test_settings_that_would_be_passed_over_are_refused(impasto, monkeypatch, name, value, said):
