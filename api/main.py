@@ -67,6 +67,14 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (meta.router, stylize.router, models.router, slow, health.router):
         app.include_router(router)
     app.mount("/web", meta.compressed)
+    _add_middleware(app, settings)
+    errors.install(app)
+    declare_keys(app, required=bool(settings.keys))
+    return app
+
+
+def _add_middleware(app: FastAPI, settings: Settings) -> None:
+    """Each is called before the ones that were added before it."""
     app.add_middleware(Utf8Forms)
     app.add_middleware(BodyLimit, settings.max_bytes, larger={"/jobs": settings.max_upload}, together=settings.max_held)
     app.add_middleware(Access, settings=settings)
@@ -88,6 +96,3 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(HeadAndSlash)
     app.add_middleware(SafeHeaders)
     app.add_middleware(Requests, metrics=app.state.metrics)
-    errors.install(app)
-    declare_keys(app, required=bool(settings.keys))
-    return app

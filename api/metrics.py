@@ -11,7 +11,7 @@ from impasto.api.services.disk import free_percent
 from impasto.api.services.studio import Studio
 from impasto.api.services.submissions import Submissions
 from impasto.core.errors import ImpastoError
-from impasto.core.jobs.record import ACTIVE, KINDS, STATUSES
+from impasto.core.jobs.record import ACTIVE, KINDS, STATUSES, list_name
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -110,9 +110,9 @@ class Look(Collector):
         try:
             for kind in KINDS:
                 for status in STATUSES:
-                    count.add_metric([kind, status], jobs.store.count(f"{status} {kind}"))
+                    count.add_metric([kind, status], jobs.store.count(list_name(status, kind)))
                 for status in ACTIVE:
-                    first = jobs.store.list(f"{status} {kind}", limit=1)
+                    first = jobs.store.list(list_name(status, kind), limit=1)
                     oldest.add_metric([kind, status], time.time() - first[0].created.timestamp() if first else 0)
                 attended.add_metric([kind], jobs.attended(kind))
         except ImpastoError:

@@ -17,7 +17,7 @@ from kombu.exceptions import OperationalError
 from impasto.core.errors import Gone, NotFound
 from impasto.core.jobs.open import open_store
 from impasto.core.jobs.reaper import Reaper
-from impasto.core.jobs.record import KINDS
+from impasto.core.jobs.record import KINDS, list_name
 from impasto.core.jobs.storage import Storage, open_storage
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.logs import log_json
@@ -105,7 +105,7 @@ def publish_waiting(jobs: Jobs) -> None:
     It was down, or emptied, or a worker lost them. A message too many does no harm.
     """
     for kind in KINDS:
-        queued = jobs.store.list(f"queued {kind}")
+        queued = jobs.store.list(list_name("queued", kind))
         if not queued:
             continue
         try:  # any trouble with the broker comes as OperationalError

@@ -30,7 +30,7 @@ from impasto.core.errors import (
     Unavailable,
     UnsupportedFormat,
 )
-from impasto.core.jobs.record import Failure, Job, Kind, Progress, Status
+from impasto.core.jobs.record import Failure, Job, Kind, Progress, Status, list_name
 from impasto.core.params import GatysParams, Recipe, TrainJobParams
 from impasto.core.pictures.codec import MEDIA_TYPES
 
@@ -157,7 +157,7 @@ def page(
     """Jobs, the newest first: a key's own; all of them for an admin."""
     if not caller.keyed and not caller.may("admin"):  # an id is a secret, and this would tell them all
         raise denied(caller, "admin")
-    name = status or "all" if caller.may("admin") else f"{status or 'all'} of {caller.name}"
+    name = list_name(status, owner=None if caller.may("admin") else caller.name)
     last = known_job(after, submissions, caller) if after else None
     found = submissions.jobs.store.list(name, newest=True, limit=limit + 1, after=last)
     more = None
@@ -223,9 +223,7 @@ def cancel(job: JobDep, submissions: SubmissionsDep) -> JobView:
 @router.delete("/jobs/{id}", status_code=204, responses=_UNKNOWN)
 def delete(job: JobDep, submissions: SubmissionsDep) -> None:
     """End a job and erase its record, its pictures and its results. A style that it has published stays."""
-    submissions.jobs.cancel(job.id)
-    submissions.jobs.store.remove(job.id)
-    submissions.storage.erase(f"jobs/{job.id}")
+    submissions.delete(job.id)
 
 
 def view(job: Job) -> JobView:

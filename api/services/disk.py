@@ -8,7 +8,7 @@ from impasto.core.errors import NoSpace
 from impasto.core.settings import Settings
 
 CLIENTS = 10
-"""One client may fill this part of a disk."""
+"""Clients that may fill a disk together: each has a tenth of it."""
 OF_A_BUCKET = 10_000_000_000
 """Bytes of one client in a bucket, whose size nobody knows."""
 

@@ -92,6 +92,12 @@ class Submissions:
         self.broker.publish(kept)
         return kept
 
+    def delete(self, id: str) -> None:
+        """End a job, and erase its record and its files."""
+        self.jobs.cancel(id)
+        self.jobs.store.remove(id)
+        self.storage.erase(f"jobs/{id}")
+
     def _check_queue(self, kind: Kind, client: str) -> None:
         """Raise Busy where no more jobs of a kind may wait, or no more of this client.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from impasto.core.errors import Gone, ImpastoError, NotFound
-from impasto.core.jobs.record import OVER, Job
+from impasto.core.jobs.record import OVER, Job, list_name
 from impasto.core.jobs.storage import Storage
 from impasto.core.jobs.transitions import SILENCE, Jobs
 from impasto.core.settings import Settings
@@ -104,10 +104,10 @@ def _over(jobs: Jobs) -> list[Job]:
     """All jobs that are over."""
     found = []
     for status in OVER:
-        page = jobs.store.list(status)
+        page = jobs.store.list(list_name(status))
         while page:
             found += page
-            page = jobs.store.list(status, after=page[-1])
+            page = jobs.store.list(list_name(status), after=page[-1])
     return found
 
 

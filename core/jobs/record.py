@@ -96,9 +96,8 @@ class Job(BaseModel):
     @property
     def lists(self) -> set[str]:
         """The lists that it stands in: see `Store.list`."""
-        lists = {"all", self.status, f"{self.status} {self.kind}"}
-        if self.owner:
-            lists |= {f"{which} of {self.owner}" for which in lists}
+        which = ((None, None), (self.status, None), (self.status, self.kind))
+        lists = {list_name(status, kind, owner) for status, kind in which for owner in (None, self.owner)}
         if self.over and not self.cleared:
             lists.add("to clear")
         return lists
@@ -120,6 +119,12 @@ class Job(BaseModel):
         """The names that are its own: no other job can be added with one of them."""
         names = {idempotency(self.idempotency_key, self.owner)} if self.idempotency_key else set()
         return names | {f"style {self.publishes}"} if self.publishes and not self.over else names
+
+
+def list_name(status: Status | None = None, kind: Kind | None = None, owner: str | None = None) -> str:
+    """The name of the list of jobs in a state, of a kind or of an owner; None is any."""
+    name = " ".join(filter(None, (status or "all", kind)))
+    return f"{name} of {owner}" if owner else name
 
 
 def idempotency(key: str, owner: str | None) -> str:
@@ -180,7 +185,7 @@ class Store(Protocol):
         """Erase a record. An id that has expired is remembered as such for `REMEMBERED` seconds."""
 
     def list(self, name: str, *, newest: bool = False, limit: int = 100, after: Job | None = None) -> list[Job]:
-        """Jobs of a list in the order that they were created in, or the newest first; those that come `after` one."""
+        """Jobs of a list (`list_name`), the oldest or the newest first; those that come `after` one."""
 
     def count(self, name: str) -> int:
         """How many jobs a list has."""

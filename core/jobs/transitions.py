@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from impasto.core.errors import Conflict, Gone, NotFound
-from impasto.core.jobs.record import KINDS, NOTHING_NEW, Failure, Job, Kind, News, Status, Store, idempotency
+from impasto.core.jobs.record import KINDS, NOTHING_NEW, Failure, Job, Kind, News, Status, Store, idempotency, list_name
 
 HEARTBEAT = 5.0
 """Seconds between two signs of life, at most."""
@@ -93,7 +93,7 @@ class Jobs:
 
     def queued(self, kind: Kind) -> Sequence[Job]:
         """The jobs of a kind that wait for a worker, the oldest first."""
-        return self.store.list(f"queued {kind}", limit=QUEUE)
+        return self.store.list(list_name("queued", kind), limit=QUEUE)
 
     def beat(self, mine: Job, news: News = NOTHING_NEW) -> Job | None:
         """Remember that the worker is alive, and its news. Return the record, whose `cancel` says whether to end; None
@@ -126,7 +126,7 @@ class Jobs:
     def reap(self) -> list[Job]:
         """Take running jobs from workers that have fallen silent. Return those that are queued again."""
         requeued = []
-        for running in self.store.list("running", limit=10_000):
+        for running in self.store.list(list_name("running"), limit=10_000):
             changed = self._change(running.id, self._abandoned, self._lost)
             if changed and changed.status == "queued":
                 requeued.append(changed)
