@@ -14,7 +14,7 @@ from pathlib import Path
 
 from impasto.core.errors import BadParameter, Conflict, NotFound
 from impasto.core.files import stamp, write_bytes
-from impasto.core.names import is_name
+from impasto.core.names import check_name, is_name
 
 SCOPES = {
     "stylize": "paint at once",
@@ -77,8 +77,7 @@ class Keys:
 
     def add(self, name: str, scopes: Iterable[str], rate: int | None = None) -> str:
         """Make a key and return it; only its hash is kept. Raises BadParameter, and Conflict for a taken name."""
-        if not is_name(name):
-            raise BadParameter(f"{name[:80]!r} is not a key's name. Use a-z, 0-9, _ and -, at most 64 characters.")
+        check_name(name, "key")
         wrong = set(scopes) - SCOPES.keys()
         if wrong or not scopes:
             given = f"{', '.join(sorted(wrong))} is not a scope" if wrong else "No scope was given"

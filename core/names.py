@@ -73,6 +73,15 @@ def is_name(text: str) -> bool:
     return re.fullmatch(NAME, text) is not None
 
 
+def check_name(text: str, what: str) -> None:
+    """Raises BadParameter for text that is not a name. `what` has one: `style`, `key`."""
+    if not is_name(text):
+        raise BadParameter(
+            f"{text[:80]!r} is not a name for a {what}. Use a-z, 0-9, _ and -, at most 64 characters, and begin with a "
+            "letter or digit."
+        )
+
+
 def unknown(what: str, name: str, known: Iterable[str], advice: str = "") -> NotFound:
     """The error for an unknown name, with the known names and the nearest, whatever its capitals."""
     names, given = list(known), name

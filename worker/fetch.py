@@ -151,9 +151,8 @@ def _explained(url: str, way_out: str) -> Iterator[None]:
 def _remember_version(part: Path, response: HTTPResponse) -> None:
     """Keep the file's ETag or date, so that the rest of another version is never added to it (RFC 9110, 13.1.5)."""
     etag = response.headers.get("ETag", "")
-    version = (
-        etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
-    )  # a weak ETag does not name bytes
+    # A weak ETag, W/"…", does not name bytes.
+    version = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
     if version:
         write_bytes(_version(part), version.encode())
     else:

@@ -13,7 +13,7 @@ from impasto.core.jobs.cost import EPOCH, Bounds, Size, check_painting, check_tr
 from impasto.core.jobs.record import KINDS, Job, Kind
 from impasto.core.jobs.webhooks import check_url
 from impasto.core.losses.named_styles import find_gram_file
-from impasto.core.names import is_name
+from impasto.core.names import check_name
 from impasto.core.nets.checkpoints import Zoo
 from impasto.core.nets.weights import check_recipe, loss_network_sha256
 from impasto.core.params import STYLE_SIZE, GatysParams, Recipe, TrainJobParams, TrainParams
@@ -95,9 +95,9 @@ class JobForm:
     def _train(self) -> TrainJobParams:
         kind: Recipe = self._one_of("recipe", get_args(Recipe), "ours")
         name, named = self._one("name"), self._one("style")
-        if not name or not is_name(name):
-            wrong = f"{name[:80]!r} is not a name" if name else "none was sent"
-            raise BadParameter(f"name: {wrong}. The new style's name has a-z, 0-9, _ and -, at most 64 characters.")
+        if not name:
+            raise BadParameter("name: none was sent. Name the new style, such as name=sunset.")
+        check_name(name, "style")
         given = self._parameters(TrainJobParams)
         arch = given.pop("arch", "aonet")
         dataset = given.pop("dataset", None)

@@ -20,7 +20,7 @@ let opening = 0;
 
 export const pictureChanged = (listener) => listeners.add(listener);
 export const strength = () => Number($("#strength").value) / 100;
-export const keepsColours = () => $("#keep-colours").checked;
+const keepsColours = () => $("#keep-colours").checked;
 
 /** What `/stylize` is asked for the painting as it is seen. */
 export function params() {
@@ -44,7 +44,7 @@ export function start() {
 }
 
 /** Before there is a picture: the cat, and what the chosen network makes of it. */
-export async function demo() {
+async function demo() {
   show.photo("web/cat.jpg", 451, 300);
   if (!gallery.all().length) return;
   show.busy(true); // a network's first example takes a while, once
@@ -86,7 +86,7 @@ export async function take(file) {
 }
 
 /** Paint what there is as it is asked for now; a strength needs no painting of its own. */
-export async function repaint(divide) {
+async function repaint(divide) {
   const { picture } = now;
   if (!picture) return;
   under.abort();

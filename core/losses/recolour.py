@@ -31,9 +31,8 @@ def recoloured(pictures: Tensor, colours: Colours) -> Tensor:
     `x -> T (x - m) + m_s` with `T = C^-1/2 (C^1/2 C_s C^1/2)^1/2 C^-1/2`; m and C are the picture's own. Of all linear
     maps to the style's colours this one changes the picture's colours the least.
     """
-    with torch.autocast(
-        pictures.device.type, enabled=False
-    ):  # bfloat16 is too coarse for the root of a grey picture's covariance
+    # bfloat16 is too coarse for the root of a grey picture's covariance.
+    with torch.autocast(pictures.device.type, enabled=False):
         return torch.stack([_recoloured(picture, colours) for picture in pictures])
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from impasto.core.files import file_sha256
 from impasto.core.pictures.codec import Bytes, read_picture
-from impasto.core.pictures.guard import OWN, Limits
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,6 +15,6 @@ class StyleImage:
     sha256: str
 
 
-def read_style_image(path: Path, limits: Limits = OWN) -> StyleImage:
+def read_style_image(path: Path) -> StyleImage:
     """Read the picture at `path`. Raises what `read_picture` raises."""
-    return StyleImage(read_picture(path, limits).rgb, file_sha256(path))
+    return StyleImage(read_picture(path).rgb, file_sha256(path))

@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from impasto.core.errors import BadCheckpoint, BadParameter, NotFound
 from impasto.core.files import FileCache, replacing
-from impasto.core.names import ARCHES, is_name, unknown
+from impasto.core.names import ARCHES, check_name, is_name, unknown
 from impasto.core.params import TrainParams
 
 if TYPE_CHECKING:
@@ -262,9 +262,6 @@ def _card_of(path: Path) -> Card | None:
 
 def place(folder: Path, params: TrainParams) -> Path:
     """The path of the checkpoint of `params` in a zoo's folder. Raises BadParameter for names that are not allowed."""
-    names = (params.arch, params.dataset, params.style)
-    if not all(map(is_name, names)):
-        raise BadParameter(
-            f"{'/'.join(names)!r} is not a model's name: a name is of a-z, 0-9, _ and -, 64 characters at most."
-        )
-    return folder.joinpath(*names).with_suffix(SUFFIX)
+    check_name(params.dataset, "dataset")
+    check_name(params.style, "style")
+    return folder.joinpath(params.arch, params.dataset, params.style).with_suffix(SUFFIX)

@@ -95,9 +95,9 @@ def pixels(
     return Picture(rgb, opacity)
 
 
-def read_picture(path: Path, limits: Limits = OWN) -> Picture:
-    """Read and decode the file at `path`. Raises what `read_file` and `decode` raise."""
-    return decode(read_file(path), limits)
+def read_picture(path: Path) -> Picture:
+    """Read and decode the user's own file at `path`, of any size. Raises what `read_file` and `decode` raise."""
+    return decode(read_file(path), OWN)
 
 
 def read_file(path: Path) -> bytes:

@@ -7,10 +7,9 @@ from pathlib import Path
 import click
 
 from impasto.core.datasets import find_dataset
-from impasto.core.errors import BadParameter
 from impasto.core.losses.gram_files import StyleTargets, load_targets, save_targets, style_targets
 from impasto.core.losses.style_image import read_style_image
-from impasto.core.names import is_name
+from impasto.core.names import check_name
 from impasto.core.nets.vgg import VGG16, load_vgg16
 from impasto.core.params import SCALES, STYLE_LAYERS, STYLE_SIZE, TrainParams
 from impasto.core.settings import Settings
@@ -46,10 +45,7 @@ class Sources:
 def write_gram_file(name: str, image: Path, out: Path | None, settings: Settings) -> None:
     """Write the Gram file of a style image to the folder of models, at the default size, for the loss network in
     use."""
-    if not is_name(name):
-        raise BadParameter(
-            f"{name!r} is not a name for a style. A name is of a-z, 0-9, _ and -, 64 characters at most."
-        )
+    check_name(name, "style")
     vgg = load_vgg16(settings.vgg16)
     path = (out or settings.models) / "styles" / f"{name}.safetensors"
     save_targets(path, style_targets(read_style_image(image), STYLE_SIZE, SCALES, STYLE_LAYERS, vgg), vgg)

@@ -44,17 +44,12 @@ def open_dataset(source: Path, cache: Path, on_unpack: Callable[[str], None] | N
     unpacked once, into `cache`. Raises NotFound where there is no such source, BadParameter for an archive that cannot
     be unpacked or a source without pictures.
     """
-    paths = [path for path in _photographs(source, cache, on_unpack) if not is_held_out(path)]
-    if not paths:
-        raise BadParameter(f"There are no photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
-    return paths
+    return _some([path for path in _photographs(source, cache, on_unpack) if not is_held_out(path)], source)
 
 
 def open_held_out(source: Path, cache: Path, on_unpack: Callable[[str], None] | None = None) -> list[Path]:
     """The photographs of `source` held out for evaluation; of another set than COCO all. Raises as `open_dataset`."""
-    paths = _photographs(source, cache, on_unpack)
-    if not paths:
-        raise BadParameter(f"There are no photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
+    paths = _some(_photographs(source, cache, on_unpack), source)
     return [path for path in paths if is_held_out(path)] or paths
 
 
@@ -65,6 +60,13 @@ def _photographs(source: Path, cache: Path, on_unpack: Callable[[str], None] | N
         raise NotFound(f"There is no folder or archive of photographs at {source}.")
     tiny = (source / "wnids.txt").exists() or any(source.glob("*/wnids.txt"))
     return [path for path in sorted(source.rglob("train/*/images/*" if tiny else "*")) if is_picture(path.name)]
+
+
+def _some(paths: list[Path], source: Path) -> list[Path]:
+    """The paths. Raises BadParameter where there are none."""
+    if not paths:
+        raise BadParameter(f"There are no photographs ({', '.join(sorted(SUFFIXES))}) in {source}.")
+    return paths
 
 
 def is_held_out(path: Path) -> bool:
