@@ -7,7 +7,6 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from impasto.api.keys import Keys
 from impasto.api.main import create_app
 from impasto.core.jobs.open import open_store
 from impasto.core.jobs.record import Job
@@ -166,17 +165,6 @@ def test_a_strangers_single_job_gets_in(settings, png):
         assert submit("10.0.0.3") == 503
         assert submit("2001:db8::1") == 202
         assert submit("2001:db8::2") == 503  # of the same household
-
-
-def test_waiting_jobs_are_counted_by_key(settings, png, tmp_path):
-    keys = Keys(tmp_path / "keys")
-    ann, bob = ({"Authorization": f"Bearer {keys.add(name, ['jobs'])}"} for name in ("ann", "bob"))
-    settings = settings.model_copy(update={"queued_gatys": 2, "keys": str(keys.path)})
-    with TestClient(create_app(settings)) as client:
-        codes = [
-            client.post("/jobs", data=GATYS, files={"image": png}, headers=key).status_code for key in (ann, ann, bob)
-        ]
-    assert codes == [202, 503, 202]
 
 
 def test_a_message_wakes_a_worker_for_whose_turn_it_is(settings, monkeypatch):

@@ -248,11 +248,11 @@ def test_a_client_and_a_key_have_a_rate(settings, keyed, png):
 
 
 def test_tokens_come_back_with_time(monkeypatch):
-    from impasto.api.middleware import access as gate
+    from impasto.api.middleware import access
 
     now = [1000.0]
-    monkeypatch.setattr(gate.time, "monotonic", lambda: now[0])
-    rates = gate.Rates()
+    monkeypatch.setattr(access.time, "monotonic", lambda: now[0])
+    rates = access.Rates()
     for _ in range(60):
         rates.take("a", 60)
     with pytest.raises(TooMany) as raised:

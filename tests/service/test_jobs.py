@@ -398,7 +398,7 @@ def test_a_kept_style_belongs_to_its_loss_network(settings, png):
         assert (answer.status_code, "loss network" in answer.json()["detail"]) == (422, True)
 
 
-def test_the_janitor_leaves_what_it_cannot_look_up(client, settings, png, monkeypatch):
+def test_files_of_jobs_that_cannot_be_looked_up_are_left(client, settings, png, monkeypatch):
     id = submit(client, png)["id"]
     submissions = client.app.state.submissions
     folder = submissions.storage.folder / "jobs" / id
