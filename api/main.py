@@ -39,7 +39,7 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         studio = Studio(settings)
-        submissions = Submissions(settings, studio.zoo, studio.decode)
+        submissions = Submissions(settings, studio)
         app.state.studio, app.state.submissions = studio, submissions
         app.state.metrics.watch(studio, submissions)
         # A thread, so that /livez answers while a first conversion takes its seconds.

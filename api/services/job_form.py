@@ -121,7 +121,7 @@ class JobForm:
             both = "not both" if name else "neither was sent"
             raise BadParameter(f"Name a style (style=wave) or send a picture of one (style_image): {both}.")
         if pictures > most:
-            raise BadParameter(f"{pictures} style pictures were sent; {most} is the most.")
+            raise BadParameter(f"{pictures} style pictures were sent. At most {most} are allowed.")
 
     def _check_kept(self, style: str, size: int, params: GatysParams | TrainParams) -> None:
         loss_network = loss_network_sha256(self.settings.vgg16)

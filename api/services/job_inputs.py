@@ -5,7 +5,7 @@ None of the bytes that were sent are stored.
 
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path, PurePath
 from tempfile import NamedTemporaryFile
@@ -13,7 +13,7 @@ from typing import IO
 
 from starlette.datastructures import UploadFile
 
-from impasto.api.services.archive import is_zip, pictures_in
+from impasto.api.services.studio import Studio
 from impasto.core.errors import BadParameter, BadPicture, ImpastoError, NoSpace, TooLarge
 from impasto.core.files import file_sha256
 from impasto.core.gatys.size import optimised
@@ -21,6 +21,7 @@ from impasto.core.jobs.record import new_id
 from impasto.core.jobs.storage import Storage
 from impasto.core.names import MIN_SIDE
 from impasto.core.params import GatysParams
+from impasto.core.pictures.archive import is_zip
 from impasto.core.pictures.codec import Picture, encode, resize, resize_short
 from impasto.core.settings import Settings
 
@@ -35,13 +36,13 @@ class JobInputs:
     what is stored of it is smaller. Every method that stores raises NoSpace for more than there is room for.
     """
 
-    def __init__(self, settings: Settings, storage: Storage, decode: Callable[[bytes], Picture], room: int) -> None:
+    def __init__(self, settings: Settings, storage: Storage, studio: Studio, room: int) -> None:
         self.id = new_id()
         self.settings, self.storage, self.room = settings, storage, room
         self.keys: dict[str, list[str]] = {}
         self.bytes = 0
         self.size: tuple[int, int] | None = None
-        self._pixels, self._hash = decode, sha256()
+        self._studio, self._hash = studio, sha256()
 
     def decode(self, upload: UploadFile, name: str) -> Picture:
         """Return a picture that was sent. Raises what decoding raises, with the name of the file."""
@@ -89,7 +90,7 @@ class JobInputs:
         if self.bytes + size > self.room:
             raise NoSpace(
                 f"The job's pictures take {self.bytes + size:,} bytes or more, and your jobs may store "
-                f"{max(0, self.room):,} more. Delete jobs that are done (DELETE /jobs/{id}), or send smaller pictures.",
+                f"{max(0, self.room):,} more. Delete jobs that are done, or send smaller pictures.",
                 limit=max(0, self.room),
                 actual=self.bytes + size,
             )
@@ -101,10 +102,10 @@ class JobInputs:
 
     def _decode(self, name: str, data: bytes) -> Picture:
         try:
-            picture = self._pixels(data)
+            picture = self._studio.decode(data)
             if max(picture.height, picture.width) > LONGEST * min(picture.height, picture.width):
                 raise BadPicture(
-                    f"{picture.width} x {picture.height} pixels are too long and narrow: {LONGEST} to 1 is the most."
+                    f"{picture.width} x {picture.height} pixels are too long and narrow: at most {LONGEST} to 1 is allowed."
                 )
             return picture
         except ImpastoError as error:
@@ -115,7 +116,7 @@ class JobInputs:
         count, most = 0, 4 * self.settings.max_upload
         until = time.monotonic() + LONGEST_DECODING
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for name, data in _photographs(uploads, self.settings.max_bytes):
+            for name, data in self._photographs(uploads):
                 if count == self.settings.max_photographs:
                     raise TooLarge(f"More than {count} photographs were sent.", limit=count)
                 if time.monotonic() > until:
@@ -136,12 +137,11 @@ class JobInputs:
             raise BadParameter("content_images: there is no picture in what was sent.")
         file.flush()
 
-
-def _photographs(uploads: Iterable[UploadFile], most: int) -> Iterator[tuple[str, bytes]]:
-    """Yield (name, bytes) of each picture, those in zip files too; of one over `most` bytes, one byte more."""
-    for upload in uploads:
-        name = upload.filename or "content_images"
-        if is_zip(upload.file):
-            yield from pictures_in(upload.file, name, most)
-        else:
-            yield name, upload.file.read(most + 1)
+    def _photographs(self, uploads: Iterable[UploadFile]) -> Iterator[tuple[str, bytes]]:
+        """Yield (name, bytes) of each picture, those in zip files too; of one over the limit, one byte more."""
+        for upload in uploads:
+            name = upload.filename or "content_images"
+            if is_zip(upload.file):
+                yield from self._studio.unpack(upload.file, name)
+            else:
+                yield name, upload.file.read(self.settings.max_bytes + 1)

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 
 from starlette.datastructures import FormData
 
@@ -11,6 +10,7 @@ from impasto.api.services.disk import check_space, most_stored
 from impasto.api.services.job_form import JobForm
 from impasto.api.services.job_inputs import JobInputs
 from impasto.api.services.slots import Slots
+from impasto.api.services.studio import Studio
 from impasto.core.errors import Busy, ImpastoError, Stopping, Unavailable
 from impasto.core.jobs.open import open_store
 from impasto.core.jobs.reaper import Reaper
@@ -18,8 +18,6 @@ from impasto.core.jobs.record import KINDS, Job, Kind
 from impasto.core.jobs.storage import open_storage
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.logs import request_id
-from impasto.core.nets.checkpoints import Zoo
-from impasto.core.pictures.codec import Picture
 from impasto.core.pictures.sandbox import SECONDS
 from impasto.core.settings import Settings
 
@@ -32,8 +30,8 @@ TAKING_BACK = SECONDS + 2
 class Submissions:
     """Checks the forms of jobs, stores what they need, and tells the workers."""
 
-    def __init__(self, settings: Settings, zoo: Zoo, decode: Callable[[bytes], Picture]) -> None:
-        self.settings, self.zoo, self.decode = settings, zoo, decode
+    def __init__(self, settings: Settings, studio: Studio) -> None:
+        self.settings, self.studio = settings, studio
         self.jobs = Jobs(open_store(settings.store))
         self.storage = open_storage(settings.storage)
         self.broker = Broker(settings.broker)
@@ -65,12 +63,12 @@ class Submissions:
 
         Raises what the form and the store raise, and Busy.
         """
-        sent = JobForm(form, self.settings, self.zoo)
+        sent = JobForm(form, self.settings, self.studio.zoo)
         known = self.jobs.knows_key(idempotency_key, owner)
         if not known:
             self._check_queue(sent.kind, client)
         stored = 0 if known else self.jobs.store.stored(client)
-        inputs = JobInputs(self.settings, self.storage, self.decode, most_stored(self.settings) - stored)
+        inputs = JobInputs(self.settings, self.storage, self.studio, most_stored(self.settings) - stored)
         try:
             job = sent.job(inputs, idempotency_key, known)
             if self.stopping.is_set():  # its client has been told so

@@ -114,11 +114,13 @@ def _check(params: Params, cost_of: Callable[[Params], Cost], bounds: Bounds, le
     cost = cost_of(params)
     over: list[tuple[str, float, float]] = []
     if cost.memory > bounds.bytes:
-        most = f"{bounds.bytes / 1e6:,.0f} MB is the most"
-        over.append((f"The job needs {cost.memory / 1e6:,.0f} MB of memory; {most}.", cost.memory, bounds.bytes))
+        most = f"the limit is {bounds.bytes / 1e6:,.0f} MB"
+        over.append((f"The job needs {cost.memory / 1e6:,.0f} MB of memory, and {most}.", cost.memory, bounds.bytes))
     if cost.seconds > bounds.seconds:
-        most = f"{bounds.seconds:,.0f} s is the most"
-        over.append((f"The job takes {cost.seconds:,.0f} s of one core; {most}.", round(cost.seconds), bounds.seconds))
+        most = f"the limit is {bounds.seconds:,.0f} s"
+        over.append(
+            (f"The job takes {cost.seconds:,.0f} s of one core, and {most}.", round(cost.seconds), bounds.seconds)
+        )
     if not over:
         return
     nearest = _nearest(params, lambda params: bounds.admit(cost_of(params)), levers)

@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import IO, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, NonNegativeInt
 
-from impasto.core.errors import BadPicture, TooLarge, Unavailable, UnsupportedFormat
+from impasto.core.errors import BadParameter, BadPicture, TooLarge, Unavailable, UnsupportedFormat
 from impasto.core.pictures import forkserver
+from impasto.core.pictures.archive import pictures_in
 from impasto.core.pictures.codec import Picture
 from impasto.core.pictures.codec import decode as decode_here
 from impasto.core.pictures.guard import DEFAULT_LIMITS, Limits, check, check_pixels, opened
@@ -83,6 +84,18 @@ class Sandbox:
         with self.open(data) as sent:
             return sent.pixels()
 
+    def unpack(self, file: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
+        """(name, bytes) of each picture in a zip file; of one that is too large, one byte more than the limit.
+
+        Raises what `archive.pictures_in` raises, `BadPicture` also for what the child died of, and `Unavailable`.
+        """
+        task = {"archive": name[:200], "bytes": file.seek(0, os.SEEK_END), "tray": self.terms.limits.max_bytes + 1}
+        with _Child(self.terms, task, file.fileno()) as child:
+            while (answer := child.answer()).name is not None:
+                yield answer.name, child.tray[: answer.bytes].tobytes()
+                child.until = time.monotonic() + self.terms.seconds
+                child.go_on()
+
     def warm(self) -> None:
         """Start the fork server, so that the first picture need not wait; log what confinement the machine lacks."""
         forkserver.server.fork().end()
@@ -105,6 +118,10 @@ class InPlace:
         """Raises what `codec.decode` raises."""
         return decode_here(data, self.terms.limits)
 
+    def unpack(self, file: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
+        """As `Sandbox.unpack`. Raises what `archive.pictures_in` raises."""
+        return pictures_in(file, name, self.terms.limits.max_bytes)
+
     def warm(self) -> None:
         """Nothing is to be started."""
 
@@ -113,50 +130,33 @@ def open_sandbox(terms: Terms, on: bool) -> Sandbox | InPlace:
     return Sandbox(terms) if on and sys.platform == "linux" else InPlace(terms)
 
 
-class _Decoding:
-    """A child at work on one picture. It is killed at the end: the picture may have taken it over."""
+class _Child:
+    """A child at work on one file. It is killed at the end: the file may have taken it over."""
 
-    def __init__(self, terms: Terms, kind: str, data: bytes) -> None:
+    def __init__(self, terms: Terms, task: dict[str, Any], file: int) -> None:
+        """`task` is sent to the child, with the bytes of the `file` and of the tray that it puts its results in."""
         self.terms = terms
-        tray_size = 4 * terms.limits.max_pixels  # takes what is written to it, and no more
-        message = asdict(terms) | {"kind": kind, "bytes": len(data), "tray": tray_size}
-        with _memory(len(data), data) as file, _memory(tray_size) as tray:
-            self._tray = np.frombuffer(mmap.mmap(tray, tray_size, prot=mmap.PROT_READ), np.uint8)
-            self._child = forkserver.server.fork(json.dumps(message).encode(), (file, tray))
-        self._until = time.monotonic() + terms.seconds
+        self.until = time.monotonic() + terms.seconds
+        with _memory(task["tray"]) as tray:  # takes what is written to it, and no more
+            self.tray = np.frombuffer(mmap.mmap(tray, task["tray"], prot=mmap.PROT_READ), np.uint8)
+            self._child = forkserver.server.fork(json.dumps(asdict(terms) | task).encode(), (file, tray))
 
-    def __enter__(self) -> "_Decoding":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._child.end()
-        del self._tray
+        del self.tray
 
-    def size(self) -> tuple[int, int]:
-        """Height and width by the header of the file. Raises what reading it raises."""
-        answer = self._answer()
-        self._promised = answer.height * answer.width
-        return answer.height, answer.width
-
-    def picture(self) -> Picture:
-        """Its pixels, after its size. Raises what decoding raises."""
+    def go_on(self) -> None:
         with suppress(OSError):  # it has died: the answer says so
             self._child.socket.send(b"go on")
-        answer = self._answer()
-        height, width = answer.height, answer.width
-        size = height * width
-        if size > self._promised:
-            message = f"The picture has {size:,} pixels, and {self._promised:,} by its header. Save it anew."
-            raise BadPicture(message, limit=self._promised, actual=size)
-        rgb, alpha = self._tray[: 3 * size], self._tray[3 * size : 4 * size]
-        return Picture(
-            rgb.reshape(height, width, 3).copy(), alpha.reshape(height, width).copy() if answer.alpha else None
-        )
 
-    def _answer(self) -> "_Answer":
+    def answer(self) -> "_Answer":
+        """Wait for the next answer. Raises the error in it, and for a child that died or is late."""
         seconds = self.terms.seconds
         try:
-            self._child.socket.settimeout(max(0.001, self._until - time.monotonic()))
+            self._child.socket.settimeout(max(0.001, self.until - time.monotonic()))
             answer = _Answer.model_validate_json(self._child.socket.recv(MESSAGE))
         except TimeoutError as error:
             message = f"Decoding the picture took longer than {seconds:g} s, and was ended. Save it as PNG or JPEG."
@@ -172,22 +172,54 @@ class _Decoding:
             ) from error
         if answer.error:
             raise _ERRORS[answer.error](answer.message, **answer.extra)
-        check_pixels(answer.width, answer.height, self.terms.limits)
         return answer
 
 
+class _Decoding(_Child):
+    """A child at work on one picture."""
+
+    def __init__(self, terms: Terms, kind: str, data: bytes) -> None:
+        with _memory(len(data), data) as file:
+            super().__init__(terms, {"kind": kind, "bytes": len(data), "tray": 4 * terms.limits.max_pixels}, file)
+
+    def size(self) -> tuple[int, int]:
+        """Height and width by the header of the file. Raises what reading it raises."""
+        answer = self.answer()
+        check_pixels(answer.width, answer.height, self.terms.limits)
+        self._promised = answer.height * answer.width
+        return answer.height, answer.width
+
+    def picture(self) -> Picture:
+        """Its pixels, after its size. Raises what decoding raises."""
+        self.go_on()
+        answer = self.answer()
+        height, width = answer.height, answer.width
+        check_pixels(width, height, self.terms.limits)
+        size = height * width
+        if size > self._promised:
+            message = f"The picture has {size:,} pixels, and {self._promised:,} by its header. Save it anew."
+            raise BadPicture(message, limit=self._promised, actual=size)
+        rgb, alpha = self.tray[: 3 * size], self.tray[3 * size : 4 * size]
+        return Picture(
+            rgb.reshape(height, width, 3).copy(), alpha.reshape(height, width).copy() if answer.alpha else None
+        )
+
+
 class _Answer(BaseModel):
-    """A child's message: a size, or an error. Checked, as a child may have been taken over."""
+    """A child's message: the size of a picture, a file of an archive, or an error. Checked, as a child may have been
+    taken over."""
 
     height: int = 0
     width: int = 0
     alpha: bool = False
-    error: Literal["BadPicture", "UnsupportedFormat", "TooLarge"] | None = None
+    name: str | None = None
+    bytes: NonNegativeInt = 0
+    error: Literal["BadPicture", "UnsupportedFormat", "TooLarge", "BadParameter"] | None = None
     message: str = ""
     extra: dict[Literal["limit", "actual", "scale_to"], int | float] = {}
 
 
-_ERRORS = {kind.__name__: kind for kind in (BadPicture, UnsupportedFormat, TooLarge)}
+_ERRORS = {kind.__name__: kind for kind in (BadPicture, UnsupportedFormat, TooLarge, BadParameter)}
 
 
 @contextmanager

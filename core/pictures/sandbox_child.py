@@ -1,8 +1,8 @@
 """The processes that decode what clients send: the fork server, and the children that it forks.
 
 `core.pictures.forkserver` starts it as `python -m impasto.core.pictures.sandbox_child FD`: FD is the file descriptor
-of a socket to the service. A child decodes one picture and ends, so no client's picture meets a process that another's
-has touched. One child is forked ahead: nobody waits for it to start.
+of a socket to the service. A child decodes one picture, or unpacks one archive, and ends: no client's file meets a
+process that another's has touched. One child is forked ahead: nobody waits for it to start.
 """
 
 import ctypes
@@ -23,6 +23,7 @@ import numpy as np
 from PIL import AvifImagePlugin, Image
 
 from impasto.core.errors import ImpastoError
+from impasto.core.pictures.archive import pictures_in
 from impasto.core.pictures.codec import Bytes, pixels
 from impasto.core.pictures.confine import confine, hide_memory, prepare
 from impasto.core.pictures.guard import Limits, opened
@@ -94,13 +95,34 @@ def _live(service: socket.socket, filter: Callable[[], None]) -> None:
     if not files:
         return
     file, tray = files
-    terms = json.loads(message)
-    resource.setrlimit(resource.RLIMIT_AS, (held + terms["tray"] + terms["memory"],) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (ceil(terms["seconds"]),) * 2)
-    limits, planes = Limits(**terms["limits"]), mmap.mmap(tray, terms["tray"])
-    answer = _decode(service, os.pread(file, terms["bytes"], 0), terms["kind"], limits, planes)
+    task = json.loads(message)
+    resource.setrlimit(resource.RLIMIT_AS, (held + task["tray"] + task["memory"],) * 2)
+    limits, memory = Limits(**task["limits"]), mmap.mmap(tray, task["tray"])
+    if "archive" in task:  # the service waits `seconds` for each of its files
+        answer = _unpack(service, file, task["archive"], limits, memory)
+    else:
+        resource.setrlimit(resource.RLIMIT_CPU, (ceil(task["seconds"]),) * 2)
+        answer = _decode(service, os.pread(file, task["bytes"], 0), task["kind"], limits, memory)
     if answer:
         service.send(json.dumps(answer).encode())
+
+
+def _unpack(service: socket.socket, file: int, name: str, limits: Limits, tray: mmap.mmap) -> dict[str, Any] | None:
+    """Answer with each picture in a zip file, its bytes in the tray, and at last with an answer that names none."""
+    try:
+        with open(file, "rb") as archive:
+            for member, data in pictures_in(archive, name, limits.max_bytes):
+                tray[: len(data)] = data
+                service.send(json.dumps({"name": member[:1000], "bytes": len(data)}).encode())
+                if not service.recv(MESSAGE):
+                    return None
+        return {"name": None}
+    except ImpastoError as error:
+        return _refusal(error)
+
+
+def _refusal(error: ImpastoError) -> dict[str, Any]:
+    return {"error": type(error).__name__, "message": error.message, "extra": error.extra}
 
 
 def _decode(service: socket.socket, data: bytes, kind: str, limits: Limits, tray: mmap.mmap) -> dict[str, Any] | None:
@@ -121,7 +143,7 @@ def _decode(service: socket.socket, data: bytes, kind: str, limits: Limits, tray
             return {"height": picture.height, "width": picture.width, "alpha": picture.alpha is not None}
     except (ImpastoError, MemoryError) as error:
         if isinstance(error, ImpastoError) and not isinstance(error.__cause__, MemoryError):
-            return {"error": type(error).__name__, "message": error.message, "extra": error.extra}
+            return _refusal(error)
         message = "Decoding the picture takes more memory than there is for it. Scale it down, or save it as JPEG."
         return {"error": "TooLarge", "message": message, "extra": {}}
 

@@ -117,9 +117,9 @@ class Budget:
             (
                 work.shown,
                 self.painted,
-                f"The network would see {width}x{height} pixels, and {self.painted:,} is the most",
+                f"The network would see {width}x{height} pixels, and the limit is {self.painted:,}",
             ),
-            (expected, self.seconds, f"The picture would take {expected:,.0f} s, and {self.seconds:g} s is the most"),
+            (expected, self.seconds, f"The picture would take {expected:,.0f} s, and the limit is {self.seconds:g} s"),
             (work.memory, self.memory, f"{megabytes}, and there are {self.memory / 1e6:,.0f} MB for all"),
         ):
             if actual > limit:

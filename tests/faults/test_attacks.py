@@ -81,6 +81,21 @@ def test_an_archive_is_stored_or_deflated(client, png, packing):
     assert client.app.state.submissions.storage.groups("jobs") == {}
 
 
+def test_an_archive_is_not_read_in_the_services_process(client, png, monkeypatch):
+    """A hole in what unpacks would have been one in the service."""
+
+    def never(*arguments: object) -> None:
+        raise AssertionError("the service has read an archive")
+
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", never)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.png", png)
+    files = {"style_image": png, "content_images": ("photographs.zip", archive.getvalue())}
+    answer = client.post("/jobs", data={"kind": "train", "name": "mine"}, files=files)
+    assert answer.status_code == 202, answer.text
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -84,7 +84,7 @@ def test_a_picture_that_nothing_helps():
 def test_more_than_a_network_is_shown():
     with (
         pytest.raises(
-            TooLarge, match="would see 100x100 pixels, and 9,000 is the most: ask for paint_size=94"
+            TooLarge, match="would see 100x100 pixels, and the limit is 9,000: ask for paint_size=94"
         ) as refused,
         Budget(10**12, painted=9000).room(SQUARE),
     ):
@@ -110,7 +110,7 @@ def test_seconds_are_learnt_and_foreseen():
     budget.learn("aonet", 1_000_000, 2)
     assert budget.expected(large) == pytest.approx(18)
     assert budget.expected(Work(3000, 3000, "vgg16")) == pytest.approx(18 * ARCHES["vgg16"].pace)
-    with pytest.raises(TooLarge, match="would take 18 s, and 10 s is the most") as refused, budget.room(large):
+    with pytest.raises(TooLarge, match="would take 18 s, and the limit is 10 s") as refused, budget.room(large):
         pass
     assert refused.value.extra == {"limit": 10, "actual": 18, "paint_size": 2236, "scale_to": 2236}  # 5 million pixels
     budget.learn("aonet", 1_000_000, 1)

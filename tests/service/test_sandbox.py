@@ -4,17 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import psutil
 import pytest
 from PIL import Image
 
-from impasto.core.errors import BadPicture, ImpastoError, TooLarge, Unavailable, UnsupportedFormat
+from impasto.core.errors import BadParameter, BadPicture, ImpastoError, TooLarge, Unavailable, UnsupportedFormat
 from impasto.core.pictures import forkserver
 from impasto.core.pictures.codec import decode
 from impasto.core.pictures.sandbox import InPlace, Sandbox, Terms, open_sandbox
@@ -223,12 +226,12 @@ def test_a_decoder_has_no_password(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "SECRET key")
     monkeypatch.setenv("IMPASTO_WEBHOOK_SECRET", "SECRET hook")
     monkeypatch.setenv("LC_TIME", "C")
-    assert sandbox.decode(sample("PNG")).height == 32
-    assert own_server._process
-    for pid in (own_server._process.pid, wait_for(children)[0].pid):
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
-        assert b"SECRET" not in environment and b"AWS" not in environment and b"WEBHOOK" not in environment
-        assert b"MALLOC_ARENA_MAX=1\0" in environment and b"LC_TIME=C\0" in environment
+    with sandbox.open(sample("PNG")):  # a child that is at work
+        assert own_server._process and children()
+        for pid in (own_server._process.pid, *(child.pid for child in children())):
+            environment = Path(f"/proc/{pid}/environ").read_bytes()
+            assert b"SECRET" not in environment and b"AWS" not in environment and b"WEBHOOK" not in environment
+            assert b"MALLOC_ARENA_MAX=1\0" in environment and b"LC_TIME=C\0" in environment
 
 
 def test_a_picture_that_is_refused_by_its_size_costs_no_pixels(sandbox: Sandbox) -> None:
@@ -297,6 +300,40 @@ def test_children_have_loaded_neither_torch_nor_the_engine() -> None:
     loaded = "{'torch', 'openvino', 'fastapi'} & set(sys.modules)"
     code = f"import sys, impasto.core.pictures.sandbox_child; assert not {loaded}"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@contextmanager
+def zipped(compression: int = zipfile.ZIP_DEFLATED, **files: bytes) -> Iterator[IO[bytes]]:
+    with tempfile.TemporaryFile() as file:
+        with zipfile.ZipFile(file, "w", compression) as archive:
+            for name, data in files.items():
+                archive.writestr(f"{name}.jpg", data)
+        yield file
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_archive_is_unpacked_as_in_place(sandbox: Sandbox, compression: int) -> None:
+    large = bytes(sandbox.terms.limits.max_bytes + 10)
+    with zipped(compression, a=b"1", café=b"2" * 1000, _hidden=b"3", large=large) as file:
+        found = list(sandbox.unpack(file, "photographs.zip"))
+        assert found == list(InPlace(Terms()).unpack(file, "photographs.zip"))
+    assert [name for name, _ in found] == ["a.jpg", "café.jpg", "_hidden.jpg", "large.jpg"]
+    assert found[1][1] == b"2" * 1000 and len(found[3][1]) == sandbox.terms.limits.max_bytes + 1
+
+
+def test_bad_archives_are_told_as_in_place(sandbox: Sandbox) -> None:
+    with zipped(zipfile.ZIP_LZMA, a=b"1") as file, pytest.raises(BadParameter, match="rare way"):
+        list(sandbox.unpack(file, "photographs.zip"))
+    with tempfile.TemporaryFile() as file, pytest.raises(BadPicture, match=r"mine\.zip: the archive cannot be read"):
+        file.write(b"PK\x03\x04 and no more")
+        list(sandbox.unpack(file, "mine.zip"))
+
+
+def test_a_child_that_dies_at_an_archive_is_a_bad_picture(sandbox: Sandbox) -> None:
+    with zipped(a=b"1", b=b"2") as file, pytest.raises(BadPicture, match="ended the decoder"):
+        for _ in sandbox.unpack(file, "photographs.zip"):
+            for process in children():
+                process.kill()
 
 
 def test_without_a_sandbox_pictures_are_opened_and_decoded_in_place() -> None:

@@ -74,7 +74,7 @@ def test_another_array_is_refused(model, photo):
             model(array)
     with pytest.raises(BadPicture, match="16 or more a side"):
         model(photo[:15])
-    with pytest.raises(TooLarge, match="16,000,000 is the most"):
+    with pytest.raises(TooLarge, match="the limit is 16,000,000"):
         model(np.zeros((4001, 4000, 3), np.uint8), paint_size="full")
 
 

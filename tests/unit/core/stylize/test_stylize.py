@@ -107,7 +107,8 @@ def test_alpha_is_kept(photo):
         {"max_side": 0},
         {"format": "gif"},
         {"arch": "resnet"},
-        {"style": "../wave"},
+        {"style": ""},
+        {"style": "w" * 201},
         {"colour": True},
     ],
 )

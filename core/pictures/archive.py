@@ -1,11 +1,17 @@
-"""Zip files that clients send: their pictures, one after the other, whatever their directories say."""
+"""Zip files that clients send: their pictures, one after the other, whatever their directories say.
 
+The sandbox reads them in a child, which can open no file: all that reading needs is loaded here.
+"""
+
+import codecs
 import zipfile
 from collections.abc import Iterator
 from typing import IO
 
 from impasto.core.errors import BadParameter, BadPicture, ImpastoError, TooLarge
 from impasto.core.pictures.guard import is_picture
+
+codecs.lookup("cp437")  # the names in old zip files
 
 MOST_ENTRIES = 20_000
 """Entries of a zip file, whose directory is read whole."""
