@@ -1,7 +1,7 @@
 """Decode pictures that clients send in processes that may die of them, on Linux; elsewhere, in this process.
 
     service ── fork server ── child     a new child for each picture
-       └────────────────────────┘       between these two a socket, and a tray of memory for pixels
+       └────────────────────────┘       between these two a socket, and shared memory for what is decoded
 
 The fork server is a small process that has loaded the decoders and nothing else. It ends with the service, its
 children with it, however the service ends. A child has limits on memory, processor time and time, and can do nothing
@@ -89,10 +89,10 @@ class Sandbox:
 
         Raises what `archive.pictures_in` raises, `BadPicture` also for what the child died of, and `Unavailable`.
         """
-        task = {"archive": name[:200], "bytes": file.seek(0, os.SEEK_END), "tray": self.terms.limits.max_bytes + 1}
+        task = {"archive": name[:200], "bytes": file.seek(0, os.SEEK_END), "shared": self.terms.limits.max_bytes + 1}
         with _Child(self.terms, task, file.fileno()) as child:
             while (answer := child.answer()).name is not None:
-                yield answer.name, child.tray[: answer.bytes].tobytes()
+                yield answer.name, child.shared[: answer.bytes].tobytes()
                 child.until = time.monotonic() + self.terms.seconds
                 child.go_on()
 
@@ -134,19 +134,19 @@ class _Child:
     """A child at work on one file. It is killed at the end: the file may have taken it over."""
 
     def __init__(self, terms: Terms, task: dict[str, Any], file: int) -> None:
-        """`task` is sent to the child, with the bytes of the `file` and of the tray that it puts its results in."""
+        """`task` is sent to the child, with the bytes of the `file` and of the shared memory for its results."""
         self.terms = terms
         self.until = time.monotonic() + terms.seconds
-        with _memory(task["tray"]) as tray:  # takes what is written to it, and no more
-            self.tray = np.frombuffer(mmap.mmap(tray, task["tray"], prot=mmap.PROT_READ), np.uint8)
-            self._child = forkserver.server.fork(json.dumps(asdict(terms) | task).encode(), (file, tray))
+        with _memory(task["shared"]) as shared:  # takes what is written to it, and no more
+            self.shared = np.frombuffer(mmap.mmap(shared, task["shared"], prot=mmap.PROT_READ), np.uint8)
+            self._child = forkserver.server.fork(json.dumps(asdict(terms) | task).encode(), (file, shared))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._child.end()
-        del self.tray
+        del self.shared
 
     def go_on(self) -> None:
         with suppress(OSError):  # it has died: the answer says so
@@ -180,7 +180,7 @@ class _Decoding(_Child):
 
     def __init__(self, terms: Terms, kind: str, data: bytes) -> None:
         with _memory(len(data), data) as file:
-            super().__init__(terms, {"kind": kind, "bytes": len(data), "tray": 4 * terms.limits.max_pixels}, file)
+            super().__init__(terms, {"kind": kind, "bytes": len(data), "shared": 4 * terms.limits.max_pixels}, file)
 
     def size(self) -> tuple[int, int]:
         """Height and width by the header of the file. Raises what reading it raises."""
@@ -199,7 +199,7 @@ class _Decoding(_Child):
         if size > self._promised:
             message = f"The picture has {size:,} pixels, and {self._promised:,} by its header. Save it anew."
             raise BadPicture(message, limit=self._promised, actual=size)
-        rgb, alpha = self.tray[: 3 * size], self.tray[3 * size : 4 * size]
+        rgb, alpha = self.shared[: 3 * size], self.shared[3 * size : 4 * size]
         return Picture(
             rgb.reshape(height, width, 3).copy(), alpha.reshape(height, width).copy() if answer.alpha else None
         )

@@ -94,10 +94,10 @@ def _live(service: socket.socket, filter: Callable[[], None]) -> None:
     message, files = receive(service)
     if not files:
         return
-    file, tray = files
+    file, shared = files
     task = json.loads(message)
-    resource.setrlimit(resource.RLIMIT_AS, (held + task["tray"] + task["memory"],) * 2)
-    limits, memory = Limits(**task["limits"]), mmap.mmap(tray, task["tray"])
+    resource.setrlimit(resource.RLIMIT_AS, (held + task["shared"] + task["memory"],) * 2)
+    limits, memory = Limits(**task["limits"]), mmap.mmap(shared, task["shared"])
     if "archive" in task:  # the service waits `seconds` for each of its files
         answer = _unpack(service, file, task["archive"], limits, memory)
     else:
@@ -107,12 +107,12 @@ def _live(service: socket.socket, filter: Callable[[], None]) -> None:
         service.send(json.dumps(answer).encode())
 
 
-def _unpack(service: socket.socket, file: int, name: str, limits: Limits, tray: mmap.mmap) -> dict[str, Any] | None:
-    """Answer with each picture in a zip file, its bytes in the tray, and at last with an answer that names none."""
+def _unpack(service: socket.socket, file: int, name: str, limits: Limits, shared: mmap.mmap) -> dict[str, Any] | None:
+    """Answer with each picture in a zip file, its bytes in shared memory, and at last with an answer that names none."""
     try:
         with open(file, "rb") as archive:
             for member, data in pictures_in(archive, name, limits.max_bytes):
-                tray[: len(data)] = data
+                shared[: len(data)] = data
                 service.send(json.dumps({"name": member[:1000], "bytes": len(data)}).encode())
                 if not service.recv(MESSAGE):
                     return None
@@ -125,12 +125,12 @@ def _refusal(error: ImpastoError) -> dict[str, Any]:
     return {"error": type(error).__name__, "message": error.message, "extra": error.extra}
 
 
-def _decode(service: socket.socket, data: bytes, kind: str, limits: Limits, tray: mmap.mmap) -> dict[str, Any] | None:
+def _decode(service: socket.socket, data: bytes, kind: str, limits: Limits, shared: mmap.mmap) -> dict[str, Any] | None:
     """The last answer to a picture; None where it was dropped."""
-    planes = np.frombuffer(tray, np.uint8)
+    planes = np.frombuffer(shared, np.uint8)
 
     def place(shape: tuple[int, ...]) -> Bytes:
-        """Colours in front and alpha behind them, as the service takes them from the tray."""
+        """Colours in front and alpha behind them, as the service takes them from shared memory."""
         start = 0 if len(shape) == 3 else 3 * prod(shape)
         return planes[start : start + prod(shape)].reshape(shape)
 
