@@ -105,7 +105,8 @@ class JobInputs:
             picture = self._studio.decode(data)
             if max(picture.height, picture.width) > LONGEST * min(picture.height, picture.width):
                 raise BadPicture(
-                    f"{picture.width} x {picture.height} pixels are too long and narrow: at most {LONGEST} to 1 is allowed."
+                    f"{picture.width} x {picture.height} pixels are too long and narrow. At most {LONGEST} to 1 is "
+                    "allowed."
                 )
             return picture
         except ImpastoError as error:

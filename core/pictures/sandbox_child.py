@@ -108,7 +108,7 @@ def _live(service: socket.socket, filter: Callable[[], None]) -> None:
 
 
 def _unpack(service: socket.socket, file: int, name: str, limits: Limits, shared: mmap.mmap) -> dict[str, Any] | None:
-    """Answer with each picture in a zip file, its bytes in shared memory, and at last with an answer that names none."""
+    """Answer with each picture in a zip file, its bytes in shared memory; at last with an answer that names none."""
     try:
         with open(file, "rb") as archive:
             for member, data in pictures_in(archive, name, limits.max_bytes):
