@@ -66,7 +66,10 @@ class Settings(BaseSettings):
     models: Path = Field(ROOT / "models", description="the models that came with Impasto")
     styles: Path = Field(Path("data/styles"), description="the models trained here")
     datasets: Path = Field(Path("data/datasets"), description="prepared datasets: folders of photographs, or archives")
-    cache: Path = Field(Path("~/.cache/impasto"), description="compiled models and unpacked datasets; can be deleted")
+    cache: Path = Field(
+        Path("~/.cache/impasto"),
+        description="compiled models, unpacked datasets, the admin's token; can be deleted, and the next start makes it",
+    )
     vgg16: str = Field(
         "bundled", description="the loss network: bundled, imagenet, or the path of a .safetensors or .pth"
     )
