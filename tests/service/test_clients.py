@@ -57,7 +57,9 @@ def test_each_kind_of_picture_in_such_a_part(client, photo, format):
 @pytest.mark.parametrize("disposition", NAMELESS)
 def test_a_job_takes_such_parts(client, settings, disposition):
     style = disposition.replace("image", "style_image", 1)
-    answer = client.post("/jobs", **form(NOISE, [disposition, style], ("kind", "gatys"), ("size", "700"), ("style_scale", "2")))
+    answer = client.post(
+        "/jobs", **form(NOISE, [disposition, style], ("kind", "gatys"), ("size", "700"), ("style_scale", "2"))
+    )
     assert answer.status_code == 202, answer.text
     for name in ("image", "style_image"):
         stored = Path(settings.storage) / f"jobs/{answer.json()['id']}/inputs/{name}-0.png"
