@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from impasto.core.errors import ImpastoError
@@ -16,9 +17,13 @@ from impasto.core.logs import log_json, request_id
 from impasto.core.pictures.confine import hide_memory
 from impasto.worker.jobs.protocol import Context, Message, Spec
 
+NICE = 10
+"""The priority of a job's process, from 0 to 19, the lowest."""
+
 
 def main() -> None:
     hide_memory()
+    _step_back()
     folder = Path(sys.argv[1])
     news = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # standard output is for messages alone
@@ -35,6 +40,13 @@ def main() -> None:
         message = f"The job failed on an internal error ({type(error).__name__}), which has been logged."
         context.tell(Message(ending="failed", error=Failure(code="internal", message=message)))
     os._exit(0)  # at once: nothing is left to do, and torch's threads take their time
+
+
+def _step_back() -> None:
+    """Take a low priority: on a machine that also paints at once, somebody waits for that."""
+    os.nice(NICE)
+    with suppress(OSError):  # Linux may share processors out by session first, and this process leads one
+        Path("/proc/self/autogroup").write_text(str(NICE))
 
 
 def _work(context: Context) -> Callable[[Context], Message]:
