@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     datasets: Path = Field(Path("data/datasets"), description="prepared datasets: folders of photographs, or archives")
     cache: Path = Field(
         Path("~/.cache/impasto"),
-        description="compiled models, unpacked datasets, the admin's token; can be deleted, and the next start makes it",
+        description="compiled models, unpacked datasets, the admin's token; can be deleted: the next start makes them",
     )
     vgg16: str = Field(
         "bundled", description="the loss network: bundled, imagenet, or the path of a .safetensors or .pth"
