@@ -104,10 +104,8 @@ class JobInputs:
         try:
             picture = self._studio.decode(data)
             if max(picture.height, picture.width) > LONGEST * min(picture.height, picture.width):
-                raise BadPicture(
-                    f"{picture.width} x {picture.height} pixels are too long and narrow. At most {LONGEST} to 1 is "
-                    "allowed."
-                )
+                size = f"{picture.width} x {picture.height} pixels"
+                raise BadPicture(f"{size} are too long and narrow: at most {LONGEST} to 1 is allowed.")
             return picture
         except ImpastoError as error:
             error.message = f"{PurePath(name).name[:80]}: {error.message}"

@@ -93,7 +93,7 @@ def test_a_killed_child_goes_on_from_its_last_checkpoint(runner, photo, tmp_path
     while "state" not in (saved := runner.jobs.get(job.id)).files:
         time.sleep(0.05)
     for child in children():
-        assert child.nice() == 10  # whoever waits for a painting at once comes first
+        assert child.nice() == NICE  # whoever waits for a painting at once comes first
         child.kill()
     lost = until(runner.jobs, job.id, "queued")
     assert lost.lost == 1

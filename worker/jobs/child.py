@@ -17,7 +17,7 @@ from impasto.core.logs import log_json, request_id
 from impasto.core.pictures.confine import hide_memory
 from impasto.worker.jobs.protocol import Context, Message, Spec
 
-NICE = 10
+NICE = 5
 """The priority of a job's process, from 0 to 19, the lowest."""
 
 
