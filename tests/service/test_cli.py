@@ -239,7 +239,7 @@ def test_wrong_settings_are_named(impasto, monkeypatch):
         ("STORE", "mysql://x", "mysql:// is not known here. Use redis://"),
         ("STORAGE", "ftp://x", "ftp:// is not known here. Use s3://"),
         ("ORIGINS", "https://a.example, b.example", "'b.example' is not valid. Write https://example.org"),
-        ("HOSTS", "http://x", "'http://x' is none"),
+        ("HOSTS", "http://x", "'http://x' is not valid"),
         ("FORWARDED", "proxy", "'proxy' is not valid. Write 10.0.0.5"),
     ],
 )
