@@ -16,6 +16,7 @@ from impasto.core.jobs.record import Job
 from impasto.core.nets.checkpoints import Zoo, read_card
 from impasto.core.pictures.codec import decode
 from impasto.core.settings import ROOT
+from impasto.worker.jobs.child import NICE
 from tests.helpers.processes import children
 from tests.helpers.work import Place, gatys_job, train_job, until
 
