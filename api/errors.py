@@ -80,6 +80,9 @@ def answers(*kinds: type[ImpastoError]) -> dict[int | str, dict[str, Any]]:
     return found
 
 
+MOST_TOLD = 20
+"""Wrong parameters that an answer names."""
+
 LEFT = 499
 """The client has closed the connection: nginx's status, for the log and the figures alone."""
 
@@ -104,13 +107,18 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ImpastoError)
     async def ours(request: Request, error: ImpastoError) -> JSONResponse:
-        if isinstance(error, BadCheckpoint) or error.private:
+        if isinstance(error, BadCheckpoint):  # its message is for the operator, with paths
+            log.error("%s", error)
+            return answer(BadCheckpoint("A file of weights cannot be read. The service's log says which and why."))
+        if error.private:
             log.error("%s", error)
         return answer(error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        return answer(BadParameter("; ".join(_sentence(dict(e)) for e in error.errors())))
+        errors = error.errors()
+        more = [f"and {len(errors) - MOST_TOLD} more"] if len(errors) > MOST_TOLD else []
+        return answer(BadParameter("; ".join([*(_sentence(dict(e)) for e in errors[:MOST_TOLD]), *more])))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
@@ -161,7 +169,9 @@ def _sentence(error: dict[str, object]) -> str:
     """One of pydantic's errors as a sentence: the field, what is wrong, and the value."""
     place = error["loc"]
     assert isinstance(place, tuple)
-    name = ".".join(str(part) for part in place[1:] if part not in ("int", "float", "literal['full']")) or "request"
+    name = (
+        ".".join(str(part)[:80] for part in place[1:] if part not in ("int", "float", "literal['full']")) or "request"
+    )
     if place == ("body", "image"):
         return NO_PICTURE
     if place == ("query", "style") and error["type"] == "missing":

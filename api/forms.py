@@ -57,7 +57,7 @@ async def raw_picture(request: Request) -> bytes:
 def preferred_format(request: Request) -> Format | None:
     """The format that `Accept` names before others; None where it names none of ours."""
     preferences: dict[Format, float] = {}
-    for part in request.headers.get("Accept", "").split(","):
+    for part in request.headers.get("Accept", "")[:1000].split(","):
         kind, options = parse_options_header(part.strip())
         for format, media_type in MEDIA_TYPES.items():
             if kind.decode("latin-1") == media_type:

@@ -117,7 +117,10 @@ class TrainParams(ObjectiveParams):
     style_weight: float = Field(NETWORK.style, ge=0, description="weight of the style")
     tv_weight: float = Field(NETWORK.tv, ge=0, description="weight of the total variation")
     content_layers: tuple[Layer, ...] = Field(
-        ("relu2_2",), min_length=1, description="content layers of recipe report; recipe ours has its own"
+        ("relu2_2",),
+        min_length=1,
+        max_length=13,
+        description="content layers of recipe report; recipe ours has its own",
     )
     style_size: int = Field(STYLE_SIZE, ge=MIN_SIDE, le=2048, description="short side of the style image, px")
     warm_start: str | None = Field(

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from impasto.api import admin_token
 from impasto.api.errors import answer, flat
 from impasto.api.keys import SCOPES, Keys
-from impasto.core.errors import Forbidden, ImpastoError, TooMany, Unauthorized
+from impasto.core.errors import BadParameter, Forbidden, ImpastoError, TooMany, Unauthorized
 from impasto.core.jobs.record import Job
 from impasto.core.settings import Settings
 
@@ -27,6 +27,8 @@ HEALTH = ("/livez", "/readyz", "/readyz/jobs")
 SAFE = ("GET", "HEAD", "OPTIONS")
 OPEN = frozenset({"stylize", "jobs"})
 """Scopes of everybody where there are no keys."""
+MOST_QUERY = 4096
+"""Bytes of a URL's query."""
 MOST_CLIENTS = 10_000
 """Clients whose rate is remembered; the one longest silent is forgotten first."""
 
@@ -92,6 +94,8 @@ class Access:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         if path in HEALTH:
             return Caller(frozenset())
+        if (length := len(scope["query_string"])) > MOST_QUERY:
+            raise BadParameter(f"The query of the URL has {length:,} bytes. At most {MOST_QUERY:,} are allowed.")
         self._check_hosts(_hostname(host) for host in headers.getlist("host"))
         if method not in SAFE:
             self._check_origin(headers)
@@ -226,4 +230,8 @@ def network(address: str) -> str:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped:  # as a socket for both versions has it
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))

@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from impasto.api.errors import answer
 from impasto.core.errors import BadParameter
 
+LONGEST = 1000
+"""Bytes of a Content-Type that is read. A boundary has 70 at most."""
 UTF_8 = {"utf-8", "utf8", "us-ascii"}
 
 
@@ -19,22 +21,21 @@ class Utf8Forms:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not (charset := _charset(scope)):
+        if scope["type"] != "http" or not (fault := _fault(scope)):
             await self.app(scope, receive, send)
             return
         while (await receive()).get("more_body", False):  # a client that is cut off may never read our answer
             pass
-        error = BadParameter(
-            f"{charset[:40]!r} is not a charset that forms may have: send UTF-8, or leave the charset out."
-        )
-        await answer(error)(scope, receive, send)
+        await answer(BadParameter(fault))(scope, receive, send)
 
 
-def _charset(scope: Scope) -> str:
-    """The charset that Content-Type names, unless it is UTF-8; read as Starlette, which parses the form, reads it."""
+def _fault(scope: Scope) -> str:
+    """What is wrong with Content-Type: a charset but UTF-8, or its length. It is read as Starlette reads it."""
     for name, value in scope["headers"]:
         if name == b"content-type":
+            if len(value) > LONGEST:  # parsing takes long
+                return f"Content-Type has {len(value):,} bytes. At most {LONGEST:,} are allowed."
             charset = parse_options_header(value)[1].get(b"charset", b"utf-8").decode("latin-1")
             if charset.lower() not in UTF_8:
-                return charset or "empty"
+                return f"{charset[:40]!r} is not a charset that forms may have: send UTF-8, or leave the charset out."
     return ""

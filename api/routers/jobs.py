@@ -1,9 +1,9 @@
 """Slow work over HTTP: painting by optimising the pixels, and training new styles."""
 
 import csv
-import io
 import threading
 from collections.abc import AsyncIterator
+from math import ceil
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -37,6 +37,8 @@ from impasto.core.pictures.codec import MEDIA_TYPES
 router = APIRouter(tags=["jobs"], route_class=PictureForms)
 none = APIRouter(include_in_schema=False)
 """The routes in their place where IMPASTO_JOBS is false."""
+MOST_ROWS = 1000
+"""Steps of which the losses are answered."""
 MEDIA = {f".{name}": media for name, media in MEDIA_TYPES.items()}
 
 
@@ -186,8 +188,10 @@ def preview(job: JobDep, submissions: SubmissionsDep) -> Response:
 
 @router.get("/jobs/{id}/losses", responses=_KEPT)
 def losses(job: JobDep, submissions: SubmissionsDep) -> list[dict[str, float]]:
-    """The weighted losses of each step."""
-    rows = csv.DictReader(io.StringIO(_read(job, "losses", submissions).decode()))
+    """The weighted losses of the steps: of a long run of `MOST_ROWS` of them, evenly spread."""
+    head, *lines = _read(job, "losses", submissions).decode().splitlines()
+    apart = max(1, ceil(len(lines) / MOST_ROWS))
+    rows = csv.DictReader([head, *lines[::-apart][::-1]])  # with the last
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 

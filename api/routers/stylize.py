@@ -64,7 +64,9 @@ async def stylize(
     """
     params = _in_format(params, request)
     stem = f"{params.style}-{params.arch}-{params.dataset}"
-    return await _paint(request, studio, caller, image, params, stem, lambda data: studio.stylize(data, params))
+    return await _paint(
+        request, studio, caller, image, params, stem, lambda data, client: studio.stylize(data, client, params)
+    )
 
 
 @router.post("/compare", response_class=Response, responses=_PICTURES | _ERRORS)
@@ -82,7 +84,13 @@ async def compare(
     params = _in_format(params, request)
     names = [name for name in (params.style, params.arch, params.dataset) if name] or ["all"]
     return await _paint(
-        request, studio, caller, image, params, "-".join(names), lambda data: studio.compare(data, params)
+        request,
+        studio,
+        caller,
+        image,
+        params,
+        "-".join(names),
+        lambda data, client: studio.compare(data, client, params),
     )
 
 
@@ -93,22 +101,27 @@ async def _paint(
     image: UploadFile | None,
     params: StylizeQuery | CompareQuery,
     stem: str,
-    work: Callable[[bytes], Painted],
+    work: Callable[[bytes, str], Painted],
 ) -> Response:
-    """Answer with `work(picture)`, inline under a name. Headers have the seconds of each part of the work and of all of
-    it, and the token by which the picture can be painted again."""
+    """Answer with `work(picture, client)`, inline under a name.
+
+    Headers have the seconds of each part of the work and of all of it, and the token by which the picture can be
+    painted again.
+    """
     begun = time.perf_counter()
     data = await _sent(request, studio, image, params.picture, caller.name)
     _check_form(await request.form())
     request.app.state.metrics.cache("picture", params.picture is not None)
-    painted = await studio.slots.run(lambda: work(data), request, caller.client)
+    painted, animated = await studio.slots.run(
+        lambda: (work(data, caller.client), is_animated(data)), request, caller.client
+    )
     spans = {**painted.spans, "total": time.perf_counter() - begun}
     headers = {
         "Content-Disposition": f'inline; filename="{stem}.{params.format}"',
         "Server-Timing": ", ".join(f"{span};dur={seconds * 1000:.1f}" for span, seconds in spans.items()),
         "ETag": f'"{painted.etag}"',
     }
-    if is_animated(data):
+    if animated:
         headers["Impasto-Painted"] = FIRST_FRAME
     if token := params.picture or studio.uploads.put(data, caller.name):
         headers["Impasto-Picture"] = token

@@ -22,6 +22,7 @@ from impasto.core.settings import Settings
 
 FILES: dict[Kind, set[str]] = {"gatys": {"image", "style_image"}, "train": {"style_image", "content_images"}}
 """Fields that are files, by kind."""
+MOST_ITEMS = 64  # of a parameter that is a list
 MOST_STYLES = 8  # pictures that one style is blended from
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -147,6 +148,8 @@ class JobForm:
                 continue
             field = model.model_fields.get(name)
             many = field is not None and get_origin(field.annotation) is tuple
+            if (items := sum(value.count(",") + 1 for value in sent)) > MOST_ITEMS:  # before a million are checked
+                raise BadParameter(f"{name} has {items:,} values. At most {MOST_ITEMS} are allowed.")
             values[name] = [part for value in sent for part in value.split(",")] if many else self._one(name)
         return values
 

@@ -36,13 +36,13 @@ class JobInputs:
     what is stored of it is smaller. Every method that stores raises NoSpace for more than there is room for.
     """
 
-    def __init__(self, settings: Settings, storage: Storage, studio: Studio, room: int) -> None:
+    def __init__(self, settings: Settings, storage: Storage, studio: Studio, client: str, room: int) -> None:
         self.id = new_id()
         self.settings, self.storage, self.room = settings, storage, room
         self.keys: dict[str, list[str]] = {}
         self.bytes = 0
         self.size: tuple[int, int] | None = None
-        self._studio, self._hash = studio, sha256()
+        self._studio, self._client, self._hash = studio, client, sha256()
 
     def decode(self, upload: UploadFile, name: str) -> Picture:
         """Return a picture that was sent. Raises what decoding raises, with the name of the file."""
@@ -102,7 +102,7 @@ class JobInputs:
 
     def _decode(self, name: str, data: bytes) -> Picture:
         try:
-            picture = self._studio.decode(data)
+            picture = self._studio.decode(data, self._client)
             if max(picture.height, picture.width) > LONGEST * min(picture.height, picture.width):
                 size = f"{picture.width} x {picture.height} pixels"
                 raise BadPicture(f"{size} are too long and narrow: at most {LONGEST} to 1 is allowed.")

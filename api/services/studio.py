@@ -14,7 +14,7 @@ import numpy as np
 from impasto.api.services.examples import Examples
 from impasto.api.services.slots import Slots
 from impasto.api.services.upload_cache import UploadCache
-from impasto.core.errors import Stopping
+from impasto.core.errors import ImpastoError, Stopping
 from impasto.core.names import ARCHES
 from impasto.core.nets.checkpoints import Zoo
 from impasto.core.paint_params import CompareParams, PaintParams
@@ -25,6 +25,9 @@ from impasto.core.stylize.budget import Budget, Work
 from impasto.core.stylize.compare import compare
 from impasto.core.stylize.engine import Painter, open_engine
 from impasto.core.stylize.stylize import paint
+
+SHARE = 0.75
+"""The part of the memory for pictures that one client may take."""
 
 log = logging.getLogger("impasto")
 
@@ -60,7 +63,7 @@ class Studio:
         self.settings = settings
         self.zoo = Zoo(settings.models, settings.styles)
         self.sandbox = open_sandbox(Terms(settings.limits), settings.sandbox)
-        self.budget = Budget(settings.memory, settings.max_seconds, settings.max_painted)
+        self.budget = Budget(settings.memory, settings.max_seconds, settings.max_painted, share=SHARE)
         self.on_engine: Callable[[str, float], None] = lambda model, seconds: None
         self.slots = Slots(settings.slots, settings.queue)
         self.example_slots = Slots(1, 1000)  # its pictures are small, come in dozens, and keep no painting waiting
@@ -99,42 +102,42 @@ class Studio:
             self.sandbox.warm()
             self.state = "ready"
         except Exception as error:  # a cache that cannot be written, a device that is not there
-            self.state = str(error)
+            self.state = error.message if isinstance(error, ImpastoError) else "no model could be loaded: see the log"
             log.exception("no model could be loaded")
 
-    def decode(self, data: bytes) -> Picture:
-        """Return the pixels of a picture that was sent. Raises what `Sandbox.open` and `Budget.room` raise."""
+    def decode(self, data: bytes, client: str) -> Picture:
+        """Return the pixels of a picture that a client has sent. Raises what `Sandbox.open` and `Budget.room` raise."""
         if self._closing.is_set():
             raise Stopping
-        with self.sandbox.open(data) as sent, self.budget.room(Work(sent.height, sent.width)):
+        with self.sandbox.open(data) as sent, self.budget.room(Work(sent.height, sent.width), client):
             return sent.pixels()
 
     def unpack(self, file: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
         """(name, bytes) of each picture in a zip file that was sent. Raises what `Sandbox.unpack` raises."""
         return self.sandbox.unpack(file, name)
 
-    def stylize(self, data: bytes, params: PaintParams) -> Painted:
+    def stylize(self, data: bytes, client: str, params: PaintParams) -> Painted:
         """Bytes of a photograph -> its painting. Raises what the zoo, `decode` and the engine raise."""
         watch = Stopwatch()
         path = self.zoo.find(params.arch, params.dataset, params.style).path  # first: it costs least
         arch = params.arch if params.strength else None  # the photograph itself needs no network
         with self.sandbox.open(data) as sent:
             work = Work(sent.height, sent.width, arch, params.paint_size, params.max_side)
-            with self.budget.room(work):
+            with self.budget.room(work, client):
                 picture = sent.pixels()
                 watch.lap("decode")
                 painting = paint(self._painter(path), picture, params, self.budget.painted)
                 watch.lap("engine")
                 return self._encoded(painting, params, watch)
 
-    def compare(self, data: bytes, params: CompareParams) -> Painted:
+    def compare(self, data: bytes, client: str, params: CompareParams) -> Painted:
         """Bytes of a photograph -> a sheet of what each model asked for paints of it. Raises what `stylize` raises."""
         watch = Stopwatch()
         models = self.zoo.select(params.arch, params.dataset, params.style)
         costliest = max((arch for arch, _, _ in models), key=lambda arch: ARCHES[arch].memory)
         with self.sandbox.open(data) as sent:
             work = Work(sent.height, sent.width, costliest, params.seen_side, params.painted_side, len(models))
-            with self.budget.room(work):
+            with self.budget.room(work, client):
                 picture = sent.pixels()
                 watch.lap("decode")
                 sheet = compare(models, self._painter, picture, params)

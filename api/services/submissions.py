@@ -64,11 +64,11 @@ class Submissions:
         Raises what the form and the store raise, and Busy.
         """
         sent = JobForm(form, self.settings, self.studio.zoo)
-        known = self.jobs.knows_key(idempotency_key, owner)
+        known = self.jobs.knows_key(idempotency_key, owner or client)
         if not known:
             self._check_queue(sent.kind, client)
         stored = 0 if known else self.jobs.store.stored(client)
-        inputs = JobInputs(self.settings, self.storage, self.studio, most_stored(self.settings) - stored)
+        inputs = JobInputs(self.settings, self.storage, self.studio, client, most_stored(self.settings) - stored)
         try:
             job = sent.job(inputs, idempotency_key, known)
             if self.stopping.is_set():  # its client has been told so

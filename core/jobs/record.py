@@ -111,13 +111,13 @@ class Job(BaseModel):
 
     @property
     def webhook_client(self) -> str:
-        """The client that the webhook's calls are counted for: its key, or where it has none the receiving host."""
-        return f"key {self.owner}" if self.owner else f"host {host_of(self.webhook or '')}"
+        """Whom the webhook's calls are counted for: the key, else the client, or for want of one the receiving host."""
+        return f"key {self.owner}" if self.owner else self.client or f"host {host_of(self.webhook or '')}"
 
     @property
     def names(self) -> set[str]:
         """The names that are its own: no other job can be added with one of them."""
-        names = {idempotency(self.idempotency_key, self.owner)} if self.idempotency_key else set()
+        names = {idempotency(self.idempotency_key, self.owner or self.client)} if self.idempotency_key else set()
         return names | {f"style {self.publishes}"} if self.publishes and not self.over else names
 
 
@@ -127,9 +127,10 @@ def list_name(status: Status | None = None, kind: Kind | None = None, owner: str
     return f"{name} of {owner}" if owner else name
 
 
-def idempotency(key: str, owner: str | None) -> str:
-    """The name that an idempotency key stands for: each owner has keys of its own. No header has a line's end in it."""
-    return f"key {owner}\n{key}" if owner else f"key {key}"
+def idempotency(key: str, sender: str) -> str:
+    """The name that an idempotency key stands for: each owner, or else each client, has keys of its own. No header has
+    a line's end in it."""
+    return f"key {sender}\n{key}" if sender else f"key {key}"
 
 
 class News(BaseModel):

@@ -53,9 +53,9 @@ class Jobs:
             )
         return kept
 
-    def knows_key(self, idempotency_key: str | None, owner: str | None = None) -> bool:
+    def knows_key(self, idempotency_key: str | None, sender: str = "") -> bool:
         """Whether a job was submitted with that key before."""
-        return idempotency_key is not None and self.store.holder(idempotency(idempotency_key, owner)) is not None
+        return idempotency_key is not None and self.store.holder(idempotency(idempotency_key, sender)) is not None
 
     def sign(self, kinds: Iterable[str] = KINDS) -> None:
         """Remember that a worker for these kinds is alive, with or without a job; called every `HEARTBEAT`."""

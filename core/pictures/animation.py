@@ -1,6 +1,8 @@
 """Animations: of each only the first frame is decoded."""
 
 PNG_CONTROL = b"acTL"  # the chunk of an animated PNG, before its first pixels
+MOST_BLOCKS = 300_000
+"""Blocks of a GIF, mostly of 255 bytes, that are looked at for a second frame."""
 WEBP_ANIMATED = 2  # a bit of the flags of the chunk VP8X
 
 
@@ -16,19 +18,22 @@ def is_animated(data: bytes) -> bool:
 
 
 def _frames(data: bytes) -> int:
-    """The number of frames of a GIF, counted to two."""
-    position, frames = 13 + _colours(data[10:11]), 0
-    while frames < 2 and position < len(data):
-        if data[position] == 0x2C:  # a frame: its place, size and colours, then its pixels
-            frames += 1
+    """The number of frames of a GIF, counted to two; those behind the first `MOST_BLOCKS` blocks are not seen."""
+    position, frames, in_blocks = 13 + _colours(data[10:11]), 0, False
+    for _ in range(MOST_BLOCKS):
+        if frames == 2 or position >= len(data):
+            break
+        if in_blocks:  # each behind its length, and an empty one at the end
+            in_blocks = data[position] > 0
+            position += 1 + data[position]
+        elif data[position] == 0x2C:  # a frame: its place, size and colours, then its pixels
+            frames, in_blocks = frames + 1, True
             position += 11 + _colours(data[position + 9 : position + 10])
         elif data[position] == 0x21:  # an extension
+            in_blocks = True
             position += 2
         else:
             break
-        while position < len(data) and data[position]:  # blocks, each behind its length, and an empty one
-            position += 1 + data[position]
-        position += 1
     return frames
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -57,30 +58,36 @@ class Budget:
     """The memory that pictures under way may take together, the seconds that one may, and the pixels of it that a
     network is shown. How fast the machine is, is learnt from what it paints. Is used by many threads."""
 
-    def __init__(self, memory: int = 0, seconds: float = 120, painted: int = MAX_PAINTED) -> None:
+    def __init__(self, memory: int = 0, seconds: float = 120, painted: int = MAX_PAINTED, share: float = 1.0) -> None:
+        """`share` is the part of the memory that one client may take: the rest is for others."""
         self.memory = memory or int(SHARE * memory_limit())
         self.seconds, self.painted = seconds, painted
-        self._taken = 0
+        self.most = int(share * self.memory)
+        self._taken = Counter[str]()  # bytes, by client
         self._under_way = 0.0  # seconds, as far as they are known
         self._pace = 0.0  # seconds a pixel of a network whose `pace` is 1
         self._lock = threading.Lock()
 
     @contextmanager
-    def room(self, work: Work) -> Iterator[None]:
-        """Take the memory of a piece of work until the end of the block.
+    def room(self, work: Work, client: str = "") -> Iterator[None]:
+        """Take the memory of a piece of work of a client until the end of the block.
 
         Raises TooLarge for work that would never be taken on, and Busy, with `retry_after`, where there is no room now.
         Both carry what would do now: a `paint_size` to ask for, or the longer side to `scale_to` before sending.
         """
         with self._lock:
-            self._check(work)
+            self._check(work, min(self.most - self._taken[client], self.memory - self._taken.total()))
             seconds = self.expected(work)
-            self._taken, self._under_way = self._taken + work.memory, self._under_way + seconds
+            self._taken[client] += work.memory
+            self._under_way += seconds
         try:
             yield
         finally:
             with self._lock:
-                self._taken, self._under_way = self._taken - work.memory, self._under_way - seconds
+                self._taken[client] -= work.memory
+                self._under_way -= seconds
+                if not self._taken[client]:
+                    del self._taken[client]
 
     def expected(self, work: Work) -> float:
         """Seconds; 0 where nothing has been painted yet."""
@@ -95,11 +102,12 @@ class Budget:
             with self._lock:
                 self._pace += (pace - self._pace) * (0.5 if pace < self._pace else 0.1 if self._pace else 1)
 
-    def _check(self, work: Work) -> None:
+    def _check(self, work: Work, free: int) -> None:
+        """Raise what `room` raises, for work of a client to whom so many bytes are free."""
+
         def fits(work: Work, free: int) -> bool:
             return work.memory <= free and self.expected(work) <= self.seconds and work.shown <= self.painted
 
-        free = self.memory - self._taken
         if fits(work, free):
             return
         longer = max(work.height, work.width)
@@ -120,7 +128,7 @@ class Budget:
                 f"The network would see {width}x{height} pixels, and the limit is {self.painted:,}",
             ),
             (expected, self.seconds, f"The picture would take {expected:,.0f} s, and the limit is {self.seconds:g} s"),
-            (work.memory, self.memory, f"{megabytes}, and there are {self.memory / 1e6:,.0f} MB for all"),
+            (work.memory, self.most, f"{megabytes}, and the limit is {self.most / 1e6:,.0f} MB"),
         ):
             if actual > limit:
                 message = f"{reason}: {advice or 'send a smaller one'}."

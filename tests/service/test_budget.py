@@ -3,9 +3,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
-from impasto.api.main import create_app
 from impasto.core.errors import Busy, TooLarge
 from impasto.core.memory import memory_limit
 from impasto.core.names import ARCHES, Arch
@@ -13,7 +11,8 @@ from impasto.core.nets.painters import NETS
 from impasto.core.settings import Settings
 from impasto.core.stylize.budget import PICTURE, Budget, Work
 from tests.helpers.pictures import saved
-from tests.service.test_stylize import opened, problem, stylize
+from tests.helpers.servers import service_here
+from tests.service.test_stylize import problem, stylize
 
 SQUARE = Work(100, 100, "aonet")
 """10,000 pixels, all of them shown."""
@@ -60,6 +59,17 @@ def test_no_room_now_says_what_would_do_now():
                 pass
         assert {"paint_size", "scale_to"} < extra.keys()
     with budget.room(SQUARE):
+        pass
+
+
+def test_one_client_leaves_room_for_another():
+    budget = Budget(4 * SQUARE.memory, share=0.75)
+    with budget.room(SQUARE, "greedy"), budget.room(SQUARE, "greedy"), budget.room(SQUARE, "greedy"):
+        with pytest.raises(Busy), budget.room(SQUARE, "greedy"):
+            pass
+        with budget.room(SQUARE, "stranger"):
+            pass
+    with pytest.raises(TooLarge, match="and the limit is"), budget.room(Work(200, 200, "aonet"), "greedy"):
         pass
 
 
@@ -155,7 +165,8 @@ def test_the_memory_of_a_container(tmp_path: Path, files: dict[str, str], limit:
 def test_the_service_refuses_before_it_decodes_and_takes_what_it_has_named(settings: Settings):
     photograph = saved(np.zeros((300, 400, 3), np.uint8), "JPEG")
     budget = 120_000 * PICTURE + 30_000 * ARCHES["aonet"].memory
-    for client in opened(TestClient(create_app(settings.model_copy(update={"memory": budget})))):
+    memory = budget * 4 // 3  # one client may take three quarters
+    with service_here(settings.model_copy(update={"memory": memory})) as client:
         body = problem(stylize(client, photograph), 413)
         assert (body["error"], body["limit"], body["paint_size"]) == ("too_large", budget, 200)
         assert stylize(client, photograph, f"style=plain&paint_size={body['paint_size']}").status_code == 200
@@ -169,9 +180,8 @@ def test_the_service_refuses_before_it_decodes_and_takes_what_it_has_named(setti
 
 def test_a_service_that_is_full_says_when_and_what(settings: Settings):
     photograph = saved(np.zeros((300, 400, 3), np.uint8), "JPEG")
-    app = create_app(settings.model_copy(update={"memory": 2 * Work(300, 400, "aonet").memory}))
-    for client in opened(TestClient(app)):
-        with app.state.studio.budget.room(Work(300, 600, "aonet")):
+    with service_here(settings.model_copy(update={"memory": 2 * Work(300, 400, "aonet").memory})) as client:
+        with client.app.state.studio.budget.room(Work(300, 600, "aonet")):
             response = stylize(client, photograph)
             body = problem(response, 503)
             assert int(response.headers["retry-after"]) >= 1
