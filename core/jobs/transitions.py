@@ -157,8 +157,8 @@ class Jobs:
         return self._change(id, lambda job: True, lambda job: changes)
 
     def _turn(self, job: Job, later: int = 0) -> int:
-        """The turn of a job to be queued: after those of its client that wait, and `later` than the turn that it is
-        now, or in it.
+        """The turn of a job that joins the queue: after those of its client that wait, and at least `later` turns after
+        the one that it is now.
 
         Of many jobs of one client the first comes next to a single job of another, the second after it.
         """
