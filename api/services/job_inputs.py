@@ -71,6 +71,17 @@ class JobInputs:
             path = Path(archive.name)
             self._store("content_images", "content_images.zip", path, path.stat().st_size, file_sha256(path))
 
+    def check_room(self, room: int, more: int = 0) -> None:
+        """Raise NoSpace where what is stored, and so many bytes more, take more than `room` bytes."""
+        needed, room = self.bytes + more, max(0, room)
+        if needed > room:
+            raise NoSpace(
+                f"The job's pictures take {needed:,} bytes or more, and your jobs may store {room:,} more. "
+                "Delete jobs that are done, or send smaller pictures.",
+                limit=room,
+                actual=needed,
+            )
+
     def fingerprint(self, *parameters: str) -> str:
         """Return the hash of all that was stored and of these parameters."""
         whole = self._hash.copy()
@@ -87,13 +98,7 @@ class JobInputs:
         self._store(field, f"{field}-{number}.png", png, len(png), sha256(png).hexdigest())
 
     def _store(self, field: str, name: str, data: bytes | Path, size: int, digest: str) -> None:
-        if self.bytes + size > self.room:
-            raise NoSpace(
-                f"The job's pictures take {self.bytes + size:,} bytes or more, and your jobs may store "
-                f"{max(0, self.room):,} more. Delete jobs that are done, or send smaller pictures.",
-                limit=max(0, self.room),
-                actual=self.bytes + size,
-            )
+        self.check_room(self.room, size)
         key = f"jobs/{self.id}/inputs/{name}"
         self.storage.put(key, data)
         self.bytes += size

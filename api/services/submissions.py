@@ -64,13 +64,17 @@ class Submissions:
         Raises what the form and the store raise, and Busy.
         """
         sent = JobForm(form, self.settings, self.studio.zoo)
-        known = self.jobs.knows_key(idempotency_key, owner or client)
+        sender = owner or client
+        known = self.jobs.knows_key(idempotency_key, sender)
         if not known:
             self._check_queue(sent.kind, client)
-        stored = 0 if known else self.jobs.store.stored(client)
-        inputs = JobInputs(self.settings, self.storage, self.studio, client, most_stored(self.settings) - stored)
+        room = most_stored(self.settings) if known else self._room(client)
+        inputs = JobInputs(self.settings, self.storage, self.studio, client, room)
         try:
             job = sent.job(inputs, idempotency_key, known)
+            if not self.jobs.knows_key(idempotency_key, sender):  # nor any more: decoding took seconds
+                self._check_queue(sent.kind, client)
+                inputs.check_room(self._room(client))
             if self.stopping.is_set():  # its client has been told so
                 raise Stopping
         except BaseException:
@@ -95,6 +99,10 @@ class Submissions:
         self.jobs.cancel(id)
         self.jobs.store.remove(id)
         self.storage.erase(f"jobs/{id}")
+
+    def _room(self, client: str) -> int:
+        """Return the bytes that the jobs of a client may still store."""
+        return most_stored(self.settings) - self.jobs.store.stored(client)
 
     def _check_queue(self, kind: Kind, client: str) -> None:
         """Raise Busy where no more jobs of a kind may wait, or no more of this client.

@@ -7,7 +7,7 @@ may happen twice.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from impasto.core.errors import Gone, ImpastoError, NotFound
@@ -100,15 +100,13 @@ def clean(jobs: Jobs, storage: Storage, settings: Settings) -> None:
             storage.erase(f"jobs/{id}")
 
 
-def _over(jobs: Jobs) -> list[Job]:
-    """All jobs that are over."""
-    found = []
+def _over(jobs: Jobs) -> Iterator[Job]:
+    """Yield all jobs that are over, and hold one page of them in memory. They may be removed meanwhile."""
     for status in OVER:
         page = jobs.store.list(list_name(status))
         while page:
-            found += page
+            yield from page
             page = jobs.store.list(list_name(status), after=page[-1])
-    return found
 
 
 def _known(jobs: Jobs, id: str) -> bool:

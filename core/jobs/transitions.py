@@ -4,6 +4,8 @@
        ^                 │
        └─release, reap───┘
 
+Clients take turns. A worker releases a long job whose turn is over while another client waits.
+
 A worker that has claimed a job says so every few seconds. One that falls silent has lost it: the reaper queues the job
 again, and after the third loss fails it. Work may so be done twice, but finishing takes effect once: a transition is
 one compare-and-set on the record, of which id, status, attempt and version must still be what they were.
@@ -25,6 +27,8 @@ QUEUE = 10_000
 """Queued jobs of a kind that are looked at for turns. IMPASTO_QUEUED_GATYS and IMPASTO_QUEUED_TRAIN keep them fewer."""
 SILENCE = 10.0
 """Seconds of silence after which nobody waits for a worker to cancel: two heartbeats."""
+WAITED = 10.0
+"""Seconds after which a job waits because all workers are busy: an idle one claims it sooner."""
 LOSSES = 3
 """Workers that a job may lose; with the last it has failed."""
 
@@ -105,9 +109,15 @@ class Jobs:
         end = {"status": status, "error": error, "finished": _time(self.clock())}
         return self._change_mine(mine, news, lambda job: end)
 
-    def release(self, mine: Job, news: News = NOTHING_NEW) -> Job | None:
-        """Give the job back to the queue, for a worker that is told to stop: no loss."""
-        return self._change_mine(mine, news, lambda job: self._canceled() if job.cancel else {"status": "queued"})
+    def release(self, mine: Job, news: News = NOTHING_NEW, turn_over: bool = False) -> Job | None:
+        """Give the job back to the queue, which is no loss. It keeps its turn, or gets a new one if that is over."""
+        queued = {"status": "queued", "turn": self._turn(mine, 1) if turn_over else mine.turn}
+        return self._change_mine(mine, news, lambda job: self._canceled() if job.cancel else queued)
+
+    def others_wait(self, mine: Job) -> bool:
+        """Whether a job of another client waits because the workers of this kind are busy."""
+        since = self.clock() - WAITED
+        return any(job.client != mine.client and job.created.timestamp() < since for job in self.queued(mine.kind))
 
     def lose(self, mine: Job, news: News = NOTHING_NEW) -> Job | None:
         """Take the job from a worker that has died. It is queued again, or ends where that was asked for, or where too
@@ -146,14 +156,15 @@ class Jobs:
         """Change what belongs to no state, whatever the state is: files that were erased, a webhook `notified`."""
         return self._change(id, lambda job: True, lambda job: changes)
 
-    def _turn(self, job: Job) -> int:
-        """The turn of a new job: after those of its client that wait, and not before the turn that it is now.
+    def _turn(self, job: Job, later: int = 0) -> int:
+        """The turn of a job that joins the queue: after those of its client that wait, and at least `later` turns after
+        the one that it is now.
 
         Of many jobs of one client the first comes next to a single job of another, the second after it.
         """
         queued = self.queued(job.kind)
         now = min((other.turn for other in queued), default=0)
-        return max([now, *(other.turn + 1 for other in queued if other.client == job.client)])
+        return max([now + later, *(other.turn + 1 for other in queued if other.client == job.client)])
 
     def _lost(self, job: Job) -> dict[str, Any]:
         if job.cancel:

@@ -1,6 +1,9 @@
 """Attacks on jobs that once worked: jobs that cost too much, disks that are filled, and queues that are taken."""
 
 import io
+import time
+import tracemalloc
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -8,14 +11,19 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from impasto.api.main import create_app
+from impasto.api.services.job_form import JobForm
+from impasto.core.jobs import transitions
 from impasto.core.jobs.open import open_store
+from impasto.core.jobs.reaper import clean
 from impasto.core.jobs.record import Job
-from impasto.core.jobs.transitions import Jobs
+from impasto.core.jobs.storage import open_storage
+from impasto.core.jobs.transitions import WAITED, Jobs
 from impasto.core.pictures.codec import Picture, decode, encode
 from impasto.core.settings import Settings
+from impasto.worker.jobs import attempt
 from impasto.worker.jobs.attempt import run_next
 from tests.helpers.processes import wait_for
-from tests.helpers.work import with_our_styles
+from tests.helpers.work import Clock, gatys_job, until, with_our_styles
 
 GATYS = {"kind": "gatys", "style": "wave"}
 
@@ -204,3 +212,112 @@ def test_a_painting_of_what_was_stored_is_that_of_what_was_sent(settings, change
     assert (small.sizes["inputs"] < sum(map(len, sent.values()))) or changes
     assert paintings[0].shape == (90, 121, 3)
     np.testing.assert_array_equal(*paintings)
+
+
+@pytest.mark.parametrize(("limit", "status"), [({"queued_gatys": 2}, 503), ({"max_stored": 1_500_000}, 507)], ids=str)
+def test_a_key_whose_job_is_deleted_meanwhile_skips_no_limit(settings, monkeypatch, limit, status):
+    """30 jobs of 30 were queued beyond the share: a known key skipped the limits, and its job was deleted meanwhile."""
+    settings = settings.model_copy(update={"queued_gatys": 100, **limit})
+    fields, files = {**GATYS, "preserve_color": True}, {"image": png_of(noise(600, 600))}  # 1 MB, and stored so
+    key = {"Idempotency-Key": "mine"}
+    with TestClient(create_app(settings)) as client:
+        first = client.post("/jobs", data=fields, files=files, headers=key).json()["id"]
+        client.post(f"/jobs/{first}/cancel")
+        wait_for(lambda: stored_files(client) == [], seconds=30)
+        assert client.post("/jobs", data=fields, files=files).status_code == 202  # all that this client may have
+        assert client.post("/jobs", data=fields, files=files, headers=key).json()["id"] == first
+        decoded = JobForm.job
+
+        def delete_meanwhile(*args: object) -> Job:
+            job = decoded(*args)
+            client.app.state.submissions.delete(first)
+            return job
+
+        monkeypatch.setattr(JobForm, "job", delete_meanwhile)
+        refused = client.post("/jobs", data=fields, files=files, headers=key)
+        assert refused.status_code == status, refused.text
+        assert len(stored_files(client)) == 1
+
+
+def test_a_long_job_gives_its_worker_to_another_client(runner, photo, monkeypatch):
+    """One painting of 10,000 iterations held the only worker for days."""
+    for module, name, seconds in ((attempt, "TURN", 0), (attempt, "LOOK_EVERY", 0), (transitions, "WAITED", -1)):
+        monkeypatch.setattr(module, name, seconds)
+    runner.settings = runner.settings.model_copy(update={"save_every": 0.1})
+
+    def submit(client: str, iterations: int) -> Job:
+        job = gatys_job(runner.storage, photo, num_iterations=iterations)
+        return runner.jobs.submit(job.model_copy(update={"client": client}))
+
+    long, steps = submit("many", 10_000), 0
+    for number in (1, 2, 3):
+        runner.begin(long)
+        until(runner.jobs, long.id, "running")
+        wait_for(lambda number=number: f"/{number}/" in runner.jobs.get(long.id).files.get("state", ""), seconds=120)
+        assert runner.storage.groups(f"jobs/{long.id}").keys() == {"inputs", *map(str, {max(1, number - 1), number})}
+        short = submit("alone", 2)
+        given = until(runner.jobs, long.id, "queued")
+        assert (given.attempt, given.lost) == (number, 0)
+        assert given.progress.step > steps
+        steps = given.progress.step
+        runner.wait()
+        runner.begin(short)
+        until(runner.jobs, short.id, "succeeded")
+    runner.begin(long)
+    until(runner.jobs, long.id, "running")
+    wait_for(lambda: runner.jobs.get(long.id).progress.step > steps, seconds=120)
+    runner.jobs.cancel(long.id)
+    over = until(runner.jobs, long.id, "canceled")
+    rows = runner.storage.get(over.files["losses"]).decode().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == list(range(1, len(rows) + 1))  # none lost, none twice
+
+
+def test_a_job_gives_way_to_another_client_of_its_kind_that_has_waited(store_url):
+    clock = Clock(time.time())
+    jobs = Jobs(open_store(store_url), clock)
+
+    def submit(kind: str, client: str) -> Job:
+        return jobs.submit(Job(kind=kind, params={}, client=client))
+
+    mine = jobs.claim(submit("gatys", "many").id)
+    submit("gatys", "many")
+    submit("train", "alone")
+    clock.now += WAITED + 1
+    assert not jobs.others_wait(mine)
+    clock.now -= WAITED + 1
+    alone = submit("gatys", "alone")
+    assert not jobs.others_wait(mine)  # an idle worker claims it first
+    clock.now += WAITED + 1
+    assert jobs.others_wait(mine)
+    assert jobs.release(mine, turn_over=True).turn > alone.turn
+    stopped = jobs.claim(alone.id)
+    assert jobs.release(stopped).turn == alone.turn
+    jobs.store.close()
+
+
+def test_the_reaper_holds_a_page_of_records(store_url, settings):
+    """100,000 finished records took 514 MB each time."""
+    jobs, storage = Jobs(open_store(store_url)), open_storage(settings.storage)
+    past = datetime.now(UTC) - timedelta(hours=settings.keep_results + 1)
+
+    def add(count: int, finished: datetime) -> None:
+        for _ in range(count):
+            jobs.store.add(Job(kind="gatys", params={}, status="canceled", cleared=True, finished=finished))
+
+    def peak() -> int:
+        tracemalloc.start()
+        try:
+            clean(jobs, storage, settings)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    add(100, datetime.now(UTC))
+    peak()
+    page = peak()
+    add(900, datetime.now(UTC))
+    assert peak() < 4 * page
+    add(150, past)
+    clean(jobs, storage, settings)
+    assert jobs.store.count("canceled") == 1000
+    jobs.store.close()

@@ -28,6 +28,10 @@ CANCEL_GRACE = 6.0
 """Seconds that a child has to hand over its best painting when the job is canceled."""
 STOP_GRACE = 20.0
 """Seconds that a child has to save its state when the worker is told to stop."""
+TURN = 600.0
+"""Seconds that a job may work while another client waits."""
+LOOK_EVERY = 15.0
+"""Seconds between two looks whether one waits, after that."""
 STALE = 3600.0
 """Seconds without a change after which a folder counts as abandoned."""
 
@@ -68,6 +72,8 @@ class Attempt:
     ) -> None:
         self.mine, self.jobs, self.storage, self.settings = mine, jobs, storage, settings
         self.should_stop = should_stop
+        self.saved = self.turn_over = False
+        self.look_at = time.monotonic() + TURN
         self.folder = settings.work.absolute() / f"{mine.id}-{mine.attempt}"
 
     def run(self) -> None:
@@ -92,7 +98,7 @@ class Attempt:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _fetch(self) -> None:
-        """Fetch the files that were sent, and those that an earlier attempt had saved."""
+        """Fetch the files that were sent, and those that an earlier attempt had saved. Erase its others."""
         for old in self.folder.parent.glob(f"{self.mine.id}-*"):  # of an attempt that died here
             shutil.rmtree(old)
         self.folder.mkdir(parents=True)
@@ -102,6 +108,10 @@ class Attempt:
         for name in ("state", "losses"):
             if key := self.mine.files.get(name, ""):
                 self.storage.fetch(key, self.folder / f"{name}{Path(key).suffix}")
+        named = {key.split("/")[2] for key in self.mine.files.values()}
+        for group in self.storage.groups(f"jobs/{self.mine.id}"):
+            if group.isdecimal() and group not in named:
+                self.storage.erase(f"jobs/{self.mine.id}/{group}")
 
     def _work(self) -> Message:
         """Start the child and relay its messages. Return its last one."""
@@ -112,17 +122,30 @@ class Attempt:
             while True:
                 message = child.message(timeout=0.25)
                 if message:
-                    self.heartbeat.tell(News(progress=message.progress) | self._keep(message.files))
+                    kept = self._keep(message.files)
+                    self.heartbeat.tell(News(progress=message.progress) | kept)
+                    self.saved |= "state" in kept.files
                     if message.ending:
                         return message
                 if self.heartbeat.lost:
                     return Message(ending="stopped")
                 if self.heartbeat.cancel:
                     child.order("cancel", CANCEL_GRACE)
-                elif self.should_stop():
+                elif self.should_stop() or self._is_turn_over():
                     child.order("stop", STOP_GRACE)
                 if child.gone:
                     return self._ending_of(child)
+
+    def _is_turn_over(self) -> bool:
+        """Whether the job has had its turn and another client waits. A job that has saved nothing goes on: it would
+        begin each turn at the same step."""
+        if self.saved and not self.turn_over and time.monotonic() >= self.look_at:
+            self.look_at = time.monotonic() + LOOK_EVERY
+            with suppress(Unavailable):
+                self.turn_over = self.jobs.others_wait(self.mine)
+            if self.turn_over:
+                log.info("job %s goes back to the queue: another client waits", self.mine.id)
+        return self.turn_over
 
     def _ending_of(self, child: Child) -> Message:
         """Return how a child ended that did not say so: it was killed, by us after its grace, or by something else."""
@@ -159,7 +182,7 @@ class Attempt:
         if ending is None:
             self._persist(lambda: self.jobs.lose(self.mine, news))
         elif ending == "stopped":
-            self._persist(lambda: self.jobs.release(self.mine, news))
+            self._persist(lambda: self.jobs.release(self.mine, news, self.turn_over))
         else:
             published, error = None, message.error
             if ending == "succeeded" and self.mine.publishes:
