@@ -41,6 +41,7 @@ def create_app(settings: Settings) -> FastAPI:
         studio = Studio(settings)
         submissions = Submissions(settings, studio)
         app.state.studio, app.state.submissions = studio, submissions
+        app.state.parsing = asyncio.Lock()  # of forms: one piece in each turn of the event loop
         app.state.metrics.watch(studio, submissions)
         # A thread, so that /livez answers while a first conversion takes its seconds.
         warming = threading.Thread(target=studio.warm, name="warm", daemon=True)
@@ -76,7 +77,13 @@ def create_app(settings: Settings) -> FastAPI:
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Each is called before the ones that were added before it."""
     app.add_middleware(Utf8Forms)
-    app.add_middleware(BodyLimit, settings.max_bytes, larger={"/jobs": settings.max_upload}, together=settings.max_held)
+    app.add_middleware(
+        BodyLimit,
+        settings.max_bytes,
+        larger={"/jobs": settings.max_upload},
+        together=settings.max_held,
+        requests=settings.connections_of_one,
+    )
     app.add_middleware(Access, settings=settings)
     if origins := settings.listed("origins"):
         app.add_middleware(

@@ -49,7 +49,7 @@ def protocol(settings: Settings, on_refusal: Callable[[int], None]) -> type[asyn
         "max_connections": settings.connections,
         "max_unread": settings.max_held,
         "on_refusal": staticmethod(on_refusal),
-        "max_of_one": max(8, settings.connections // 4),  # a browser opens six or more
+        "max_of_one": settings.connections_of_one,
         "proxies": _TrustedHosts(settings.listed("forwarded")),  # as uvicorn reads the same setting: networks, too
     }
     return type("BoundedHttp", (BoundedHttp,), limits)

@@ -161,5 +161,10 @@ class Settings(BaseSettings):
         return Limits(max_bytes=self.max_bytes, max_pixels=self.max_pixels, max_side=self.max_side)
 
     @property
+    def connections_of_one(self) -> int:
+        """Connections, and requests under way, of one client; a browser opens six or more."""
+        return max(8, self.connections // 4)
+
+    @property
     def cache_folder(self) -> Path:
         return self.cache.expanduser()

@@ -18,18 +18,35 @@ DRAIN = 4
 class BodyLimit:
     """ASGI middleware. A body over `max_bytes`, or over the limit of a path in `larger`, is answered with 413, whether
     or not its length was declared. All bodies under way have `together` bytes, those of one client a quarter or one
-    body: a body that finds no room is answered with 503."""
+    body: a body that finds no room is answered with 503. So is the request of a client that has `requests` under way:
+    behind a proxy the server cannot count a client's connections."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int], together: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int], together: int, requests: int) -> None:
         self.app, self.max_bytes, self.larger, self.together = app, max_bytes, larger, together
-        self._held = Counter[str]()  # bytes of each client; changed on the event loop alone
+        self.requests = requests
+        self._under_way = Counter[str]()  # requests of each client; changed on the event loop alone
+        self._held = Counter[str]()  # bytes of each client; likewise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        client = scope["state"]["caller"].client
+        if client and self._under_way[client] >= self.requests:  # questions about health have none
+            message = f"{self.requests} requests from you are under way. Wait for some to end, or try again in 10 s."
+            refusal = answer(Busy(message, retry_after=10))
+            refusal.headers["Connection"] = "close"  # else the rest of the body holds it
+            await refusal(scope, receive, send)
+            return
+        self._under_way[client] += 1
+        try:
+            await self._limited(scope, receive, send, client)
+        finally:
+            _subtract(self._under_way, client, 1)
+
+    async def _limited(self, scope: Scope, receive: Receive, send: Send, client: str) -> None:
         limit = self.larger.get(scope["path"], self.max_bytes)
-        client, own = scope["state"]["caller"].client, max(limit, self.together // 4)
+        own = max(limit, self.together // 4)
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > limit:
@@ -56,12 +73,16 @@ class BodyLimit:
             try:
                 await self.app(scope, counted, send)
             finally:
-                self._held[client] -= read
-                if not self._held[client]:
-                    del self._held[client]
+                _subtract(self._held, client, read)
         except _Over as over:
             await _drain(receive, read, limit, more)
             await answer(over.error)(scope, receive, send)
+
+
+def _subtract(counts: Counter[str], client: str, number: int) -> None:
+    counts[client] -= number
+    if not counts[client]:
+        del counts[client]
 
 
 async def _drain(receive: Receive, read: int, limit: int, more: bool) -> None:

@@ -16,6 +16,7 @@ class HeadAndSlash:
         if scope["type"] == "http":
             scope["path"] = scope["path"].rstrip("/") or "/"
             if scope["method"] == "HEAD" and not scope["path"].endswith("/events"):  # a stream has no end to wait for
+                scope.setdefault("state", {})["head"] = True  # for a route that would read a file in vain
                 await self.app({**scope, "method": "GET"}, receive, without_body)
                 return
         await self.app(scope, receive, send)

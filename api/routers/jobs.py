@@ -7,6 +7,7 @@ from math import ceil
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import AwareDatetime, BaseModel
 
@@ -175,30 +176,30 @@ def show(job: JobDep) -> JobView:
 
 
 @router.get("/jobs/{id}/result", response_class=Response, responses=_KEPT)
-def result(job: JobDep, submissions: SubmissionsDep) -> Response:
+def result(job: JobDep, submissions: SubmissionsDep, request: Request) -> Response:
     """The painting, or the trained network; the best so far of a painting that was canceled."""
-    return _file(job, "result", submissions)
+    return _file(job, "result", submissions, request)
 
 
 @router.get("/jobs/{id}/preview", response_class=Response, responses=_KEPT)
-def preview(job: JobDep, submissions: SubmissionsDep) -> Response:
+def preview(job: JobDep, submissions: SubmissionsDep, request: Request) -> Response:
     """The last preview: the best painting so far, or for a training a photograph and its painting."""
-    return _file(job, "preview", submissions)
+    return _file(job, "preview", submissions, request)
 
 
 @router.get("/jobs/{id}/losses", responses=_KEPT)
 def losses(job: JobDep, submissions: SubmissionsDep) -> list[dict[str, float]]:
     """The weighted losses of the steps: of a long run of `MOST_ROWS` of them, evenly spread."""
-    head, *lines = _read(job, "losses", submissions).decode().splitlines()
+    head, *lines = submissions.storage.get(_key(job, "losses")).decode().splitlines()
     apart = max(1, ceil(len(lines) / MOST_ROWS))
     rows = csv.DictReader([head, *lines[::-apart][::-1]])  # with the last
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
 @router.get("/jobs/{id}/losses.png", response_class=Response, responses=_KEPT)
-def plot(job: JobDep, submissions: SubmissionsDep) -> Response:
+def plot(job: JobDep, submissions: SubmissionsDep, request: Request) -> Response:
     """A plot of the losses, and of the share of each in the total."""
-    return _file(job, "plot", submissions)
+    return _file(job, "plot", submissions, request)
 
 
 @router.get("/jobs/{id}/events", response_class=EventSourceResponse, responses=_FOLLOWED)
@@ -248,21 +249,28 @@ def view(job: Job) -> JobView:
     return JobView(**fields, links=links, result=job.files.get("result"))
 
 
-def _read(job: Job, name: str, submissions: Submissions) -> bytes:
+def _key(job: Job, name: str) -> str:
+    """The key of a job's file in the storage. Raises Conflict where there is none, or not yet."""
     if name not in job.files or (name == "result" and not job.over):  # of a worker that died before it finished
         why = f": {job.error.message}" if job.error else "." if job.over else " yet."
         raise Conflict(f"The job is {job.status} and has no {name}{why}", status=job.status)
-    return submissions.storage.get(job.files[name])
+    return job.files[name]
 
 
-def _file(job: Job, name: str, submissions: Submissions) -> Response:
-    data = _read(job, name, submissions)
-    suffix = "." + job.files[name].rsplit(".", 1)[1]
+def _file(job: Job, name: str, submissions: Submissions, request: Request) -> Response:
+    """Stream a file: results are large, and many clients may ask at once."""
+    key = _key(job, name)
+    size, pieces = submissions.storage.stream(key)
+    suffix = "." + key.rsplit(".", 1)[1]
     headers = {
         "Content-Disposition": f'inline; filename="{job.kind}-{job.id[:8]}-{name}{suffix}"',
+        "Content-Length": str(size),
         "Cache-Control": "private, no-cache" if job.over else "no-store",
     }
-    return Response(data, media_type=MEDIA.get(suffix, "application/octet-stream"), headers=headers)
+    media_type = MEDIA.get(suffix, "application/octet-stream")
+    if getattr(request.state, "head", False):
+        return Response(None, media_type=media_type, headers=headers)
+    return StreamingResponse(pieces, media_type=media_type, headers=headers)
 
 
 @none.api_route("/jobs", methods=["GET", "POST"])

@@ -5,14 +5,18 @@ overwrite what the next one makes. An object is there whole or not at all.
 """
 
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from impasto.core.errors import ImpastoError, NoSpace, NotFound, Unavailable
 from impasto.core.files import replacing
+
+PIECE = 1 << 18
+"""Bytes of an object that are in memory at once while it is streamed."""
 
 
 class Storage(Protocol):
@@ -23,6 +27,9 @@ class Storage(Protocol):
 
     def get(self, key: str) -> bytes:
         """Raises NotFound."""
+
+    def stream(self, key: str) -> tuple[int, Iterator[bytes]]:
+        """Return the size of an object in bytes, and its bytes in pieces of at most `PIECE`. Raises NotFound."""
 
     def fetch(self, key: str, path: Path) -> None:
         """Copy an object to a file. Raises NotFound."""
@@ -60,6 +67,13 @@ class FolderStorage:
     def get(self, key: str) -> bytes:
         with self._errors(key):
             return (self.folder / key).read_bytes()
+
+    def stream(self, key: str) -> tuple[int, Iterator[bytes]]:
+        with self._errors(key):
+            file = (self.folder / key).open("rb")
+        pieces = _pieces(file)
+        next(pieces)  # a generator that has begun closes the file, also if nobody reads on
+        return os.fstat(file.fileno()).st_size, pieces
 
     def fetch(self, key: str, path: Path) -> None:
         with self._errors(key), replacing(path) as temporary:
@@ -119,6 +133,20 @@ class S3Storage:
         with self._errors(key):
             return bytes(self._store.get(key).bytes())
 
+    def stream(self, key: str) -> tuple[int, Iterator[bytes]]:
+        with self._errors(key):
+            first = self._store.get(key, options={"range": (0, PIECE)})
+        return first.meta["size"], self._pieces(key, first)
+
+    def _pieces(self, key: str, first: Any) -> Iterator[bytes]:
+        """A request for each piece: whoever reads slowly would exceed the time limit of one for all."""
+        size, same = first.meta["size"], first.meta["e_tag"]
+        with self._errors(key):
+            yield bytes(first.bytes())
+            for start in range(PIECE, size, PIECE):
+                options = {"range": (start, min(start + PIECE, size)), "if_match": same}
+                yield bytes(self._store.get(key, options=options).bytes())
+
     def fetch(self, key: str, path: Path) -> None:
         with self._errors(key), replacing(path) as temporary, temporary.open("wb") as file:
             for chunk in self._store.get(key).stream():
@@ -148,6 +176,13 @@ class S3Storage:
             raise NotFound(f"There is no {key} in the storage.") from error
         except Exception as error:  # obstore has a tree of its own, of which nothing is to be told apart
             raise _unavailable(self.url, error) from error
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        yield b""
+        while piece := file.read(PIECE):
+            yield piece
 
 
 def _full(place: str) -> NoSpace:

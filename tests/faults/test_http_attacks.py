@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
+import psutil
 import pytest
 from fastapi.testclient import TestClient
 from moto.server import ThreadedMotoServer
@@ -20,6 +21,7 @@ from impasto.api.main import create_app
 from impasto.api.services.streams import MOST
 from impasto.core.jobs.open import open_store
 from impasto.core.jobs.record import Job
+from impasto.core.jobs.storage import open_storage
 from impasto.core.jobs.transitions import Jobs
 from tests.helpers.forms import multipart
 from tests.helpers.pictures import saved
@@ -171,5 +173,89 @@ def test_bodies_that_never_end_leave_room_for_others(settings, tmp_path):
             for _ in range(12):
                 send("127.0.0.2", bytes(400_000), missing=1)
             assert [send("127.0.0.3", photo).getresponse().status for _ in range(5)] == [200] * 5
+    finally:
+        service.terminate()
+
+
+@pytest.fixture
+def client(settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/stylize?style=plain"])
+def test_a_urlencoded_form_is_not_parsed(client, path):
+    """5.5 MB of `&` held the event loop for a second."""
+    for kind in ("application/x-www-form-urlencoded", "Application/X-WWW-Form-Urlencoded ; charset=utf-8"):
+        answer = client.post(path, content=b"&" * 5_500_000, headers={"Content-Type": kind})
+        assert answer.status_code == 422, answer.text
+        assert "multipart form: curl -F image=@" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/stylize?style=plain"])
+@pytest.mark.parametrize(
+    "padding", [b"\r\n--B" + b" " * 9_000_000, b"\r\n--Bx" * 2_000_000], ids=["blanks", "almost a boundary"]
+)
+def test_a_form_of_padding_is_given_up(client, path, padding):
+    """The parser goes through it byte by byte."""
+    part = b'--B\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=B"}
+    answer = client.post(path, content=part + padding, headers=headers)
+    assert answer.status_code == 400, answer.text
+    assert "s to parse" in answer.json()["detail"]
+
+
+def test_results_are_not_in_memory_for_each_who_asks(service, settings):
+    """47 megapixels of noise are 139 MB: 110 connections that asked for them had 8 GB."""
+    key, size = "jobs/big/1/result.png", 50_000_000
+    storage, store = open_storage(settings.storage), open_store(settings.store)
+    storage.put(key, os.urandom(1000) * (size // 1000))
+    now = datetime.now(UTC)
+    done = {"status": "succeeded", "files": {"result": key}, "created": now, "finished": now}
+    job = Job(kind="gatys", params={"style": "wave"}, **done)
+    store.add(job)
+    store.close()
+    with ExitStack() as opened:
+
+        def ask(method: str) -> http.client.HTTPResponse:
+            connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+            opened.enter_context(closing(connection))
+            connection.request(method, f"/jobs/{job.id}/result", headers={"Host": "localhost"})
+            return connection.getresponse()
+
+        wait_for(lambda: service.answers("/readyz"))  # with its models in memory
+        before = psutil.Process(service.process.pid).memory_info().rss
+        answers = [ask("GET") for _ in range(12)]
+        heads = [ask("HEAD") for _ in range(4)]
+        assert psutil.Process(service.process.pid).memory_info().rss < before + 2 * size
+        for answer in answers + heads:
+            assert (answer.status, answer.headers["Content-Length"]) == (200, str(size))
+            assert answer.headers["Content-Disposition"].endswith('-result.png"')
+        assert heads[0].read() == b""
+        assert answers[0].read() == storage.get(key)
+
+
+def test_behind_a_proxy_one_client_does_not_have_all_connections(settings, tmp_path):
+    """Bodies that were begun took all of them, as a proxy may open as many as it likes."""
+    service = Service(settings.model_copy(update={"forwarded": "127.0.0.1", "connections": 32}), tmp_path / "log")
+    try:
+        with ExitStack() as opened:
+
+            def begin() -> http.client.HTTPConnection:
+                connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+                opened.enter_context(closing(connection))
+                headers = {"X-Forwarded-For": "203.0.113.7", "Content-Type": "image/png", "Content-Length": "1000"}
+                connection.request("POST", "/stylize?style=plain", b"x", {"Host": "localhost", **headers})
+                return connection
+
+            begun = [begin() for _ in range(8)]
+            wait_for(lambda: status(service, "/limits", X_Forwarded_For="203.0.113.7") == 503, 20)
+            refused = [begin().getresponse() for _ in range(40)]
+            assert {answer.status for answer in refused} == {503}
+            assert json.load(refused[0])["retry_after"] == 10
+            assert status(service, "/limits", X_Forwarded_For="203.0.113.99") == 200
+            for connection in begun:
+                connection.close()
+            wait_for(lambda: status(service, "/limits", X_Forwarded_For="203.0.113.7") == 200, 20)
     finally:
         service.terminate()

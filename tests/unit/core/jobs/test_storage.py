@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from impasto.core.errors import NoSpace, NotFound, Unavailable
-from impasto.core.jobs.storage import FolderStorage, Storage, open_storage
+from impasto.core.jobs.storage import PIECE, FolderStorage, Storage, open_storage
 from tests.helpers.servers import free_port
 
 
@@ -24,6 +24,20 @@ def test_what_is_put_comes_back(storage, tmp_path):
     assert (tmp_path / "copy" / "state.pt").read_bytes() == b"456"
     storage.put("jobs/a/1/result.png", b"789")
     assert storage.get("jobs/a/1/result.png") == b"789"
+
+
+@pytest.mark.parametrize("size", [1, PIECE, 2 * PIECE + 1])
+def test_an_object_comes_in_pieces(storage, size):
+    data = os.urandom(size)
+    storage.put("jobs/a/1/result.png", data)
+    told, stream = storage.stream("jobs/a/1/result.png")
+    if isinstance(storage, FolderStorage):
+        storage.put("jobs/a/1/result.png", b"the next preview")
+    pieces = list(stream)
+    assert (told, b"".join(pieces)) == (size, data)
+    assert max(map(len, pieces)) <= PIECE
+    with pytest.raises(NotFound):
+        storage.stream("jobs/b")
 
 
 def test_what_is_not_there(storage, tmp_path):
@@ -88,6 +102,8 @@ def test_s3(monkeypatch, tmp_path):
         urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT")).close()
         storage = open_storage("s3://bucket/some/prefix")
         test_what_is_put_comes_back(storage, tmp_path)
+        test_an_object_comes_in_pieces(storage, 2 * PIECE + 1)
+        storage.erase("jobs")
         test_erasing_takes_all_under_a_prefix_and_no_more(storage)
         test_what_is_not_there(open_storage("s3://bucket/other"), tmp_path / "other")
     finally:
