@@ -19,8 +19,9 @@ PICTURES = {name.encode() for names in FILES.values() for name in names}
 
 PIECE = 32_768
 """Bytes that are parsed before other requests have their turn: 10 ms of what takes the parser longest."""
-SECONDS = 0.5
-"""Processor time that one form may take to parse. 256 MB of photographs take 0.1 s, 5 MB of blanks 1 s."""
+SECONDS, SECONDS_PER_MB = 0.5, 0.005
+"""Processor time that a form may take to parse: the first, and the second for each MB. Photographs take 0.001 s a MB,
+blanks 0.2 s."""
 
 
 class PictureForms(APIRoute):
@@ -47,7 +48,7 @@ class _Request(Request):
 
 
 class _Parser(MultiPartParser):
-    """Parse in small pieces, one of all requests in each turn of the event loop, for `SECONDS` at most.
+    """Parse in small pieces, one of all requests in each turn of the event loop, in bounded time.
 
     The parser is pure Python: in a thread it would keep the event loop waiting for the interpreter's lock.
     """
@@ -59,18 +60,19 @@ class _Parser(MultiPartParser):
 
     async def _pieces(self, request: Request) -> AsyncGenerator[bytes, None]:
         turn: asyncio.Lock = request.app.state.parsing
-        spent = 0.0
+        spent, allowed = 0.0, SECONDS
         async for chunk in request.stream():
             for start in range(0, len(chunk), PIECE):
                 async with turn:
                     await asyncio.sleep(0)
                 self._last_data, begun = None, time.thread_time()
-                yield chunk[start : start + PIECE]
+                yield (piece := chunk[start : start + PIECE])
                 # After the last data Starlette may have waited for the disk, while other requests ran.
                 spent += (self._last_data or time.thread_time()) - begun
-                if spent > SECONDS:
+                allowed += SECONDS_PER_MB * len(piece) / 1e6
+                if spent > allowed:
                     raise MultiPartException(  # FastAPI would answer another error without its message
-                        f"The form takes more than {SECONDS:g} s to parse: it is padding, or thousands of tiny parts. "
+                        f"The form takes more than {allowed:.1f} s to parse: it is padding, or thousands of parts. "
                         "Send each picture as one part, as curl -F image=@photo.jpg does."
                     )
 
