@@ -261,8 +261,10 @@ def test_a_long_job_gives_its_worker_to_another_client(runner, photo, monkeypatc
         assert given.progress.step > steps
         steps = given.progress.step
         runner.wait()
+        monkeypatch.setattr(attempt, "TURN", 600)  # it does not give way in its turn
         runner.begin(short)
         until(runner.jobs, short.id, "succeeded")
+        monkeypatch.setattr(attempt, "TURN", 0)
     runner.begin(long)
     until(runner.jobs, long.id, "running")
     wait_for(lambda: runner.jobs.get(long.id).progress.step > steps, seconds=120)

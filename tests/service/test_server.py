@@ -111,7 +111,8 @@ def test_a_hundred_slow_connections_are_closed_and_the_service_answers_meanwhile
         assert rounds < 600, f"{len(waiting)} connections are open after a minute"
         time.sleep(0.1)
     assert sum(said.values()) == 100
-    assert set(said) <= {b"HTTP/1.1 408", b""}
+    share = {b"HTTP/1.1 503"} if slow in ("body", "chunks") else set()  # requests of one client behind the proxy
+    assert set(said) <= {b"HTTP/1.1 408", b"", *share}
     assert b"HTTP/1.1 408" in said or slow == "nothing"
 
 
