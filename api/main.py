@@ -15,7 +15,7 @@ from impasto.api import errors
 from impasto.api.metrics import Metrics
 from impasto.api.middleware.access import Access
 from impasto.api.middleware.body_limit import BodyLimit
-from impasto.api.middleware.form_charset import Utf8Forms
+from impasto.api.middleware.form_type import Utf8Multipart
 from impasto.api.middleware.head_and_slash import HeadAndSlash
 from impasto.api.middleware.headers import SafeHeaders
 from impasto.api.middleware.request_log import Requests
@@ -76,7 +76,7 @@ def create_app(settings: Settings) -> FastAPI:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """Each is called before the ones that were added before it."""
-    app.add_middleware(Utf8Forms)
+    app.add_middleware(Utf8Multipart)
     app.add_middleware(
         BodyLimit,
         settings.max_bytes,

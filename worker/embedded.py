@@ -24,7 +24,7 @@ from impasto.core.pictures.confine import hide_memory
 from impasto.core.settings import Settings
 from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_next
 from impasto.worker.jobs.heartbeat import Liveness
-from impasto.worker.jobs.webhooks import Caller
+from impasto.worker.jobs.webhooks import WebhookCaller
 
 LOOK_EVERY = 0.5
 """Seconds between two looks for a job."""
@@ -36,7 +36,7 @@ def supervise(settings: Settings, stop: threading.Event) -> None:
     """Run jobs until `stop`."""
     jobs, storage = Jobs(open_store(settings.store)), open_storage(settings.storage)
     clear_work(settings.work)
-    sign, caller = Liveness(jobs, KINDS), Caller(jobs, settings)
+    sign, caller = Liveness(jobs, KINDS), WebhookCaller(jobs, settings)
 
     def also() -> None:
         sign()

@@ -25,7 +25,7 @@ from impasto.core.pictures.confine import hide_memory
 from impasto.core.settings import Settings
 from impasto.worker.jobs.attempt import STOP_GRACE, clear_work, run_next
 from impasto.worker.jobs.heartbeat import Liveness
-from impasto.worker.jobs.webhooks import Caller
+from impasto.worker.jobs.webhooks import WebhookCaller
 
 app = Celery("impasto", broker=Settings().broker or "redis://localhost:6379/0")
 app.conf.update(
@@ -84,7 +84,7 @@ def _keep(**_: object) -> None:
     jobs, storage = Jobs(open_store(settings.store)), open_storage(settings.storage)
     clear_work(settings.work)
 
-    sign, caller = Liveness(jobs, set(KINDS) & set(app.amqp.queues.consume_from)), Caller(jobs, settings)
+    sign, caller = Liveness(jobs, set(KINDS) & set(app.amqp.queues.consume_from)), WebhookCaller(jobs, settings)
 
     def also() -> None:
         sign()

@@ -146,6 +146,6 @@ class JobInputs:
         for upload in uploads:
             name = upload.filename or "content_images"
             if is_zip(upload.file):
-                yield from self._studio.unpack(upload.file, name)
+                yield from self._studio.sandbox.unpack(upload.file, name)
             else:
                 yield name, upload.file.read(self.settings.max_bytes + 1)

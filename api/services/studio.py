@@ -3,11 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -111,10 +110,6 @@ class Studio:
             raise Stopping
         with self.sandbox.open(data) as sent, self.budget.room(Work(sent.height, sent.width), client):
             return sent.pixels()
-
-    def unpack(self, file: IO[bytes], name: str) -> Iterator[tuple[str, bytes]]:
-        """(name, bytes) of each picture in a zip file that was sent. Raises what `Sandbox.unpack` raises."""
-        return self.sandbox.unpack(file, name)
 
     def stylize(self, data: bytes, client: str, params: PaintParams) -> Painted:
         """Bytes of a photograph -> its painting. Raises what the zoo, `decode` and the engine raise."""

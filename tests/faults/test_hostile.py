@@ -21,13 +21,12 @@ import pytest
 from PIL import Image
 
 from impasto.core.pictures.sandbox import SECONDS
-from impasto.core.settings import ROOT, Settings
 from tests.helpers.corpus import Bad, corpus
 from tests.helpers.figures import report
 from tests.helpers.forms import multipart
 from tests.helpers.fuzz import mutations
 from tests.helpers.pictures import planted, sample, saved
-from tests.helpers.processes import Process, Service, wait_for
+from tests.helpers.processes import Service, in_folder, ready, wait_for
 
 WRONG = {400, 413, 415}
 """Statuses of a picture that is refused."""
@@ -40,22 +39,9 @@ ASIDE = "strength=0&format=jpeg"
 @pytest.fixture(scope="module")
 def service(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("hostile")
-    settings = Settings(
-        models=ROOT / "models",
-        styles=folder / "styles",
-        cache=cache,
-        device="cpu",
-        store=str(folder / "jobs.sqlite"),
-        storage=str(folder / "storage"),
-        work=folder / "work",
-        datasets=folder / "datasets",
-        rate=0,  # thousands of requests from one address
-    )
-    service = Service(settings, folder / "log")
-    wait_for(lambda: (service.answers("/readyz") or {}).get("ready"))
-    yield service
-    service.terminate()
-    Process.all.remove(service)
+    settings = in_folder(folder, cache, rate=0)  # thousands of requests from one address
+    with ready(settings, folder / "log") as service:
+        yield service
 
 
 class Client:

@@ -21,10 +21,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from impasto.core.settings import ROOT, Settings
+from impasto.core.settings import ROOT
 from tests.helpers.figures import percentile, report
 from tests.helpers.forms import multipart
-from tests.helpers.processes import Process, Service, wait_for
+from tests.helpers.processes import Service, in_folder, ready, wait_for
 
 SLOTS, QUEUE = 2, 16
 PASSING = 3
@@ -34,22 +34,17 @@ PASSING = 3
 @pytest.fixture(scope="module")
 def service(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("load")
-    settings = Settings(
-        models=ROOT / "models",
-        styles=folder,
-        cache=cache,
-        device="cpu",
+    settings = in_folder(
+        folder,
+        cache,
         jobs=False,
         rate=0,  # thousands of requests from one address,
         forwarded="127.0.0.1",  # and hundreds of connections, as a proxy has them
         slots=SLOTS,
         queue=QUEUE,
     )
-    service = Service(settings, folder / "log")
-    wait_for(lambda: (service.answers("/readyz") or {}).get("ready"))
-    yield service
-    service.terminate()
-    Process.all.remove(service)
+    with ready(settings, folder / "log") as service:
+        yield service
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import httpx2
 import pytest
 from PIL import Image
 
-from impasto.core.settings import ROOT, Settings
+from impasto.core.settings import ROOT
 from tests.helpers.figures import percentile, report
 from tests.helpers.forms import multipart
 from tests.helpers.pictures import saved
-from tests.helpers.processes import Process, Service, wait_for
+from tests.helpers.processes import Service, in_folder, ready, wait_for
 
 HONEST, ATTACKER = "127.0.0.1", "127.0.0.9"
 Attack = Callable[[httpx2.AsyncClient], Awaitable[object]]
@@ -29,23 +29,10 @@ Attack = Callable[[httpx2.AsyncClient], Awaitable[object]]
 @pytest.fixture
 def service(cache: Path, tmp_path: Path) -> Iterator[Service]:
     """As it starts for a newcomer, jobs and all, and with webhooks that may call this machine."""
-    settings = Settings(
-        models=ROOT / "models",
-        styles=tmp_path / "styles",
-        cache=cache,
-        device="cpu",
-        store=str(tmp_path / "jobs.sqlite"),
-        storage=str(tmp_path / "storage"),
-        work=tmp_path / "work",
-        webhook_secret="secret",
-        webhook_private=True,
-    )
-    service = Service(settings, tmp_path / "log")
-    wait_for(lambda: (service.answers("/readyz") or {}).get("ready"))
-    wait_for(lambda: (service.answers("/readyz/jobs") or {}).get("ready"))
-    yield service
-    service.terminate()
-    Process.all.remove(service)
+    settings = in_folder(tmp_path, cache, webhook_secret="secret", webhook_private=True)
+    with ready(settings, tmp_path / "log") as service:
+        wait_for(lambda: (service.answers("/readyz/jobs") or {}).get("ready"))
+        yield service
 
 
 def cat(side: int) -> bytes:

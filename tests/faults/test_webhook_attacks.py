@@ -21,7 +21,7 @@ from impasto.core.jobs.record import Job
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.settings import Settings
 from impasto.worker.jobs import webhooks
-from impasto.worker.jobs.webhooks import OF_ONE, PAUSES, Caller
+from impasto.worker.jobs.webhooks import OF_ONE, PAUSES, WebhookCaller
 from tests.helpers.receivers import WORKER, RawReceiver, Receiver, drip, over, silent
 from tests.helpers.work import Clock, with_our_styles
 
@@ -40,8 +40,8 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def caller(jobs: Jobs, settings: Settings) -> Caller:
-    return Caller(jobs, settings)
+def caller(jobs: Jobs, settings: Settings) -> WebhookCaller:
+    return WebhookCaller(jobs, settings)
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -125,7 +125,7 @@ def test_every_broken_url_in_a_record_counts_and_is_given_up(jobs, caller, clock
     every_failure_counts(jobs, caller, clock, receiver, url or " ")
 
 
-def every_failure_counts(jobs: Jobs, caller: Caller, clock: Clock, receiver: Receiver, url: str) -> None:
+def every_failure_counts(jobs: Jobs, caller: WebhookCaller, clock: Clock, receiver: Receiver, url: str) -> None:
     bad = over(jobs, url)
     for number, pause in enumerate(PAUSES, start=1):
         caller.look()
@@ -168,7 +168,7 @@ def test_a_record_that_cannot_be_read_stops_its_client_alone(settings, receiver,
     with sqlite3.connect(settings.store) as db:
         db.execute("UPDATE jobs SET record = ? WHERE id = ?", ('{"status": "unheard of"}', broken.id))
     db.close()
-    caller = Caller(jobs, settings)
+    caller = WebhookCaller(jobs, settings)
     until(lambda: (caller.look(), jobs.get(good.id).notified)[1])
     assert "host broken.example cannot be called" in caplog.text
     store.close()
@@ -237,7 +237,7 @@ def test_no_client_forges_a_call_to_another(settings, png, receiver, tmp_path, m
             job = client.post("/jobs", data=fields, files={"image": png})
             assert job.status_code == 202, job.text
             client.post(f"/jobs/{job.json()['id']}/cancel")
-    caller = Caller(Jobs(open_store(settings.store)), settings)
+    caller = WebhookCaller(Jobs(open_store(settings.store)), settings)
     caller.look()
     caller.wait()
     assert len(receiver.calls) == 2

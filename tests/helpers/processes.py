@@ -7,7 +7,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -107,6 +108,30 @@ class Service(Process):
                 return json.load(response)
         except OSError:
             return None
+
+
+def in_folder(folder: Path, cache: Path, **more: Any) -> Settings:
+    """Settings of a service whose models are those in the clone, and whose other files lie in `folder`."""
+    places = {
+        "models": ROOT / "models",
+        "styles": folder / "styles",
+        "datasets": folder / "datasets",
+        "cache": cache,
+        "store": str(folder / "jobs.sqlite"),
+        "storage": str(folder / "storage"),
+        "work": folder / "work",
+    }
+    return Settings(**{**places, "device": "cpu", **more})
+
+
+@contextmanager
+def ready(settings: Settings, log: Path) -> Iterator[Service]:
+    """A service that can paint; told to end afterwards."""
+    service = Service(settings, log)
+    wait_for(lambda: (service.answers("/readyz") or {}).get("ready"))
+    yield service
+    service.terminate()
+    Process.all.remove(service)
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 120) -> Any:

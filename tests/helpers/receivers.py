@@ -13,9 +13,9 @@ import sys
 from impasto.core.jobs.open import open_store
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.settings import Settings
-from impasto.worker.jobs.webhooks import Caller
+from impasto.worker.jobs.webhooks import WebhookCaller
 
-caller = Caller(Jobs(open_store(sys.argv[1])), Settings(webhook_secret=sys.argv[2], webhook_private=True))
+caller = WebhookCaller(Jobs(open_store(sys.argv[1])), Settings(webhook_secret=sys.argv[2], webhook_private=True))
 caller.look()
 caller.wait()
 """

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from impasto.api.keys import Keys
 from impasto.core.settings import ROOT, Settings
 from tests.helpers.browser import SIZES, Visitor, chromium
-from tests.helpers.processes import Service
+from tests.helpers.processes import Service, in_folder
 
 CAT = ROOT / "api/web/cat.jpg"
 ANSWERED = ("Failed to load resource",)
@@ -41,15 +41,10 @@ def place(models: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -
     (folder / "datasets/holiday").mkdir(parents=True)
     for number in range(2):
         shutil.copy(CAT, folder / f"datasets/holiday/{number}.jpg")
-    return Settings(
+    return in_folder(
+        folder,
+        cache,
         models=folder / "models",
-        styles=folder / "styles",
-        datasets=folder / "datasets",
-        cache=cache,
-        device="cpu",
-        store=str(folder / "jobs.sqlite"),
-        storage=str(folder / "storage"),
-        work=folder / "work",
         max_pixels=500_000,
         max_side=1300,
         max_bytes=1_000_000,

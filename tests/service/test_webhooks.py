@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 from impasto.core.jobs.transitions import Jobs
 from impasto.core.jobs.webhooks import webhook_secret
 from impasto.core.settings import ROOT, Settings
-from impasto.worker.jobs.webhooks import PAUSES, Caller
+from impasto.worker.jobs.webhooks import PAUSES, WebhookCaller
 from tests.helpers.receivers import WORKER, over
 
 SECRETS = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_abcdefghijklmnopqrstuvwxyz0", "s3cret of our own"]
@@ -27,7 +27,7 @@ def settings(settings: Settings, store_url: str) -> Settings:
 
 def look(jobs: Jobs, settings: Settings) -> None:
     """One look for webhooks that are due, and their calls to the end."""
-    caller = Caller(jobs, settings)
+    caller = WebhookCaller(jobs, settings)
     caller.look()
     caller.wait()
 
@@ -133,7 +133,7 @@ def test_a_private_address_is_not_called(receiver, jobs, settings, caplog):
 
 def test_two_workers_make_one_call(receiver, jobs, settings):
     over(jobs, receiver.url)
-    callers = [Caller(jobs, settings) for _ in range(2)]
+    callers = [WebhookCaller(jobs, settings) for _ in range(2)]
     for caller in callers:
         caller.look()
     for caller in callers:

@@ -36,10 +36,10 @@ def paint(context: Context) -> Message:
             state=reporter.state,
             save_every=context.settings.save_every,
         )
-    if context.job.size:  # the photograph was stored at the size that is optimised
-        painting = Picture(resize(painting.rgb, *context.job.size))
     if context.order == "stop":
         return Message(ending="stopped", files=reporter.state_files())
+    if context.job.size:  # the photograph was stored at the size that is optimised
+        painting = Picture(resize(painting.rgb, *context.job.size))
     write_bytes(context.folder / "result.png", encode(painting, "png"))
     plot_losses(context.folder, context.folder / "losses.png", reporter.title)
     files = {"result": "result.png", "losses": "losses.csv", "plot": "losses.png"}

@@ -32,7 +32,7 @@ OF_ONE = 4
 log = logging.getLogger("impasto")
 
 
-class Caller:
+class WebhookCaller:
     """Calls the webhooks that are due, each in a thread of its own.
 
     Clients share the threads: the one with the fewest calls under way is next, and none has more than `OF_ONE`.

@@ -15,7 +15,7 @@ LONGEST = 1000
 UTF_8 = {"utf-8", "utf8", "us-ascii"}
 
 
-class Utf8Forms:
+class Utf8Multipart:
     """ASGI middleware. A body whose Content-Type is another form, or names another charset, is read to its end and
     answered with 422."""
 
